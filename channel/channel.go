@@ -1,0 +1,127 @@
+package channel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/voltageems/voltage/model"
+)
+
+// ErrNotConnected tells the runner that the connection is gone: it closes the
+// driver, waits (longer after each failure, with jitter) and connects again.
+// No other error makes it reconnect. Drivers wrap it with the cause.
+var ErrNotConnected = errors.New("not connected")
+
+// Driver talks to one device. The runner calls Connect, then Read again and
+// again, then Close, and the same in turn after ErrNotConnected; never two of
+// them at a time.
+type Driver interface {
+	// Connect makes the connection, or finds out that it cannot. It gives up
+	// when ctx ends. A failed Connect leaves nothing behind; Close may follow.
+	Connect(ctx context.Context) error
+
+	// Read blocks until there are samples, polled or spontaneous, and returns
+	// them; the slice is the runner's until the next Read. A driver that polls
+	// paces itself by Setup.Scan and Setup.Clock. A point that cannot be read
+	// while others can is a sample of bad quality, not an error. An error that
+	// wraps ErrNotConnected means that the connection is gone; any other is
+	// reported, and Read is called again. After ctx ends it returns promptly.
+	Read(ctx context.Context) ([]model.Sample, error)
+
+	// Close ends the connection and everything that Connect started. It may be
+	// called at any time, also twice, also while a Write is under way, which
+	// it ends.
+	Close(ctx context.Context) error
+}
+
+// Writer is implemented by drivers whose device can be operated.
+type Writer interface {
+	// Write writes one value and reports how far it came. It is called
+	// beside Read, from another goroutine, one call at a time; the driver
+	// serves it between two requests of Read, ahead of what Read still has to
+	// do. It never repeats a request by which the device may have acted.
+	Write(ctx context.Context, w Write) (Outcome, error)
+}
+
+// Write is one value on its way to the device.
+type Write struct {
+	// Point is the point's definition, as the channel's configuration has it.
+	Point model.Point
+	// Value is in the point's unit, finite and within the point's limits.
+	Value float64
+}
+
+// Result says how far a Write came. The zero value is NotSent.
+type Result uint8
+
+// The results, in rising order of what is known.
+const (
+	NotSent   Result = iota // no byte left: trying again later is safe
+	Refused                 // the device answered that it will not, and did nothing
+	Sent                    // sent, and not known whether the device acted
+	Done                    // the device acknowledged it
+	Confirmed               // and the value read back is the value written
+)
+
+// String returns the result's name.
+func (r Result) String() string {
+	switch r {
+	case NotSent:
+		return "not sent"
+	case Refused:
+		return "refused"
+	case Sent:
+		return "sent"
+	case Done:
+		return "done"
+	case Confirmed:
+		return "confirmed"
+	}
+	return fmt.Sprintf("result(%d)", uint8(r))
+}
+
+// Outcome is what a Write achieved. The error beside it tells why the result is
+// NotSent, Refused or Sent, or why a read-back that was asked for is missing.
+type Outcome struct {
+	Result Result
+	// ReadBack is the value that the device reported after the write, in the
+	// point's unit; nil where it was not read.
+	ReadBack *float64
+}
+
+// Setup is what a Factory gets: the channel's configuration and its
+// surroundings. Every field is filled in.
+type Setup struct {
+	// ID is the channel's id.
+	ID string
+	// Points are valid and unique, in the order of the configuration.
+	Points []model.Point
+	// Scan is the time from one polling round to the next.
+	Scan time.Duration
+	// Timeout bounds one request to the device.
+	Timeout time.Duration
+	Log     *slog.Logger
+	Clock   model.Clock
+}
+
+// Factory makes the driver of one channel. It checks the points' addresses and
+// the driver's own settings, all of them, and does no I/O. Errors name the
+// point and what is wrong with it.
+type Factory func(Setup) (Driver, error)
+
+// Kind makes a driver known to configuration files, where channels say
+// "driver: NAME" and keep the driver's settings in a section of that name.
+// A driver's package offers its kinds as values or functions; channel/all
+// gathers those of Voltage.
+type Kind struct {
+	// Name is how a file names the driver, such as "modbus-tcp".
+	Name string
+	// Open decodes the settings section into a struct of the driver's own,
+	// with yaml tags, by calling decode once, and returns the Factory. decode
+	// refuses unknown fields and names the line. A nil section decodes to
+	// nothing.
+	Open func(decode func(any) error) (Factory, error)
+}

@@ -1,0 +1,185 @@
+package modbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/voltageems/voltage/channel"
+	"github.com/voltageems/voltage/model"
+)
+
+// Defaults of the options.
+const (
+	DefaultUnit           = 1
+	DefaultPort           = 502
+	DefaultMaxRead        = 125
+	DefaultMaxGap         = 8
+	DefaultConnectTimeout = 3 * time.Second
+)
+
+// lineOptions are those of a connection.
+type lineOptions struct {
+	connectTimeout time.Duration
+	delay          time.Duration
+}
+
+// options are all that an Option may set. Factories check them.
+type options struct {
+	line     lineOptions
+	unit     int
+	limits   limits
+	multiple bool
+}
+
+// Option changes how a unit or a connection is treated. Values out of range
+// are reported by the Factory.
+type Option func(*options)
+
+// Unit sets the unit id that TCP talks to, 0 to 255. The default is 1. It has
+// no meaning for NewBus, whose Unit method takes the id.
+func Unit(n int) Option { return func(o *options) { o.unit = n } }
+
+// MaxRead sets how many registers one request may read, 1 to 125, for devices
+// that cannot deliver as many as the protocol allows. The default is 125. For
+// coils and discrete inputs it is 16 times as many.
+func MaxRead(registers int) Option { return func(o *options) { o.limits.maxRead = registers } }
+
+// MaxGap sets how many registers that no point needs may be read along when
+// that saves a request. The default is 8; with 0 only adjoining points are read
+// together. For coils and discrete inputs it is 16 times as many.
+func MaxGap(registers int) Option { return func(o *options) { o.limits.maxGap = registers } }
+
+// MultipleWrites writes single registers with function 16 and coils with
+// function 15, for devices that do not know functions 6 and 5.
+func MultipleWrites() Option { return func(o *options) { o.multiple = true } }
+
+// ConnectTimeout bounds the making of the connection. The default is 3 s. The
+// time for each request is the channel's Timeout.
+func ConnectTimeout(d time.Duration) Option { return func(o *options) { o.line.connectTimeout = d } }
+
+// Delay sets a pause between the end of a request and the begin of the next on
+// the connection, for devices that need time to recover, up to 1 min. The
+// default is none.
+func Delay(d time.Duration) Option { return func(o *options) { o.line.delay = d } }
+
+// TCP returns the Factory of a Modbus TCP device at address, host:port or host
+// alone for port 502. It is a Bus with one unit.
+func TCP(address string, opts ...Option) channel.Factory {
+	b := NewBus(address, opts...)
+	return b.factory(b.options)
+}
+
+// Bus is a connection to several units, behind a gateway or in one device. It
+// is made when the first of its channels connects and ends with the last. One
+// request at a time is under way on it; commands go ahead of polls, and polls
+// take turns. A unit that does not answer costs the others its channel's
+// Timeout per attempt, at most two for each time that it is tried.
+type Bus struct {
+	line    *line
+	options options
+	err     error // what is wrong with the address
+}
+
+// NewBus returns the bus at address, host:port or host alone for port 502. The
+// options hold for all of its units. It does no I/O; what is wrong with address
+// and options is reported by the Factories that Unit returns.
+func NewBus(address string, opts ...Option) *Bus {
+	o := options{
+		line:   lineOptions{connectTimeout: DefaultConnectTimeout},
+		unit:   DefaultUnit,
+		limits: limits{maxRead: DefaultMaxRead, maxGap: DefaultMaxGap},
+	}
+	for _, set := range opts {
+		set(&o)
+	}
+	b := &Bus{options: o}
+	var target string
+	target, b.err = hostPort(address)
+	b.line = &line{
+		name:           target,
+		connectTimeout: o.line.connectTimeout,
+		delay:          o.line.delay,
+		attached:       map[*member]struct{}{},
+		dial: func(ctx context.Context) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "tcp", target)
+		},
+	}
+	return b
+}
+
+// Unit returns the Factory of the unit with id n, 0 to 255. Its options come on
+// top of those of the bus; those of the connection, ConnectTimeout and Delay,
+// belong to NewBus and are refused here. Several channels may have one unit.
+func (b *Bus) Unit(n int, opts ...Option) channel.Factory {
+	o := b.options
+	for _, set := range opts {
+		set(&o)
+	}
+	o.unit = n
+	return b.factory(o)
+}
+
+func (b *Bus) factory(o options) channel.Factory {
+	return func(s channel.Setup) (channel.Driver, error) {
+		if err := errors.Join(b.err, b.check(o)); err != nil {
+			return nil, err
+		}
+		return newDriver(b.line, o, s)
+	}
+}
+
+// check returns everything that is wrong with the options.
+func (b *Bus) check(o options) error {
+	var errs []error
+	bad := func(name string, value any, want string) {
+		errs = append(errs, fmt.Errorf("%w: modbus: %s %v: want %s", model.ErrInvalid, name, value, want))
+	}
+	if o.unit < 0 || o.unit > 255 {
+		bad("unit", o.unit, "0 to 255")
+	}
+	if o.limits.maxRead < 1 || o.limits.maxRead > DefaultMaxRead {
+		bad("max read", o.limits.maxRead, "1 to 125 registers")
+	}
+	if o.limits.maxGap < 0 || o.limits.maxGap > DefaultMaxRead {
+		bad("max gap", o.limits.maxGap, "0 to 125 registers")
+	}
+	if o.line.connectTimeout <= 0 {
+		bad("connect timeout", o.line.connectTimeout, "more than 0")
+	}
+	if o.line.delay < 0 || o.line.delay > time.Minute {
+		bad("delay", o.line.delay, "0 to 1m")
+	}
+	if o.line != b.options.line {
+		errs = append(errs, fmt.Errorf("%w: modbus: unit %d: connect timeout and delay belong to the bus", model.ErrInvalid, o.unit))
+	}
+	return errors.Join(errs...)
+}
+
+// hostPort completes an address with the default port.
+func hostPort(address string) (string, error) {
+	bad := func(why string) (string, error) {
+		return address, fmt.Errorf("%w: modbus: address %.100q: %s", model.ErrInvalid, address, why)
+	}
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		// Without a port: a name, an IPv4 address, or an IPv6 address with or
+		// without brackets.
+		host, port = strings.TrimSuffix(strings.TrimPrefix(address, "["), "]"), strconv.Itoa(DefaultPort)
+		if strings.Contains(host, ":") && net.ParseIP(host) == nil {
+			return bad("want host:port, such as 192.168.1.10:502")
+		}
+	}
+	if host == "" || strings.ContainsAny(host, "/ []") {
+		return bad("want host:port, such as 192.168.1.10:502")
+	}
+	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		return bad("the port is not a number from 1 to 65535")
+	}
+	return net.JoinHostPort(host, port), nil
+}

@@ -1,0 +1,192 @@
+package modbus
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/bits"
+
+	"github.com/voltageems/voltage/model"
+)
+
+// maxExact is the largest size of whole numbers that float64 tells apart.
+const maxExact = 1 << 53
+
+// arrange undoes the device's byte order on a big-endian number of the type's
+// width, or brings it about: each order is its own inverse.
+func (a address) arrange(v uint64) uint64 {
+	switch a.width() {
+	case 1:
+		if a.byteSwap {
+			return uint64(bits.ReverseBytes16(uint16(v)))
+		}
+	case 2:
+		if a.wordSwap {
+			v = uint64(bits.RotateLeft32(uint32(v), 16))
+		}
+		if a.byteSwap {
+			return swapBytes(v)
+		}
+	case 4:
+		if a.wordSwap {
+			v = swapBytes(bits.ReverseBytes64(v))
+		}
+		if a.byteSwap {
+			return swapBytes(v)
+		}
+	}
+	return v
+}
+
+// swapBytes exchanges the two bytes of each 16-bit word.
+func swapBytes(v uint64) uint64 {
+	const low = 0x00ff00ff00ff00ff
+	return v>>8&low | v&low<<8
+}
+
+// decode makes a number of the registers in b, which hold at least the
+// address's width. The number means something only when the quality is Good.
+func (a address) decode(b []byte) (float64, model.Quality) {
+	var v uint64
+	switch a.width() {
+	case 1:
+		v = uint64(binary.BigEndian.Uint16(b))
+	case 2:
+		v = uint64(binary.BigEndian.Uint32(b))
+	case 4:
+		v = binary.BigEndian.Uint64(b)
+	}
+	v = a.arrange(v)
+	switch a.typ {
+	case typeBool:
+		if v != 0 {
+			return 1, model.Good
+		}
+		return 0, model.Good
+	case typeBit:
+		return float64(v >> a.bit & 1), model.Good
+	case typeInt8Hi:
+		return float64(int8(v >> 8)), model.Good
+	case typeInt8Lo:
+		return float64(int8(v)), model.Good
+	case typeUint8Hi:
+		return float64(v >> 8), model.Good
+	case typeUint8Lo:
+		return float64(v & 0xff), model.Good
+	case typeInt16:
+		return float64(int16(v)), model.Good
+	case typeUint16, typeUint32:
+		return float64(v), model.Good
+	case typeBCD16, typeBCD32:
+		return decodeBCD(v)
+	case typeInt32:
+		return float64(int32(v)), model.Good
+	case typeFloat32:
+		return finite(float64(math.Float32frombits(uint32(v))))
+	case typeInt64:
+		if n := int64(v); n >= -maxExact && n <= maxExact {
+			return float64(n), model.Good
+		}
+		return 0, model.Overflow
+	case typeUint64:
+		if v <= maxExact {
+			return float64(v), model.Good
+		}
+		return 0, model.Overflow
+	case typeFloat64:
+		return finite(math.Float64frombits(v))
+	}
+	return 0, model.Invalid
+}
+
+// finite gives NaN and infinities their quality.
+func finite(f float64) (float64, model.Quality) {
+	switch {
+	case math.IsNaN(f):
+		return 0, model.Invalid
+	case math.IsInf(f, 0):
+		return 0, model.Overflow
+	}
+	return f, model.Good
+}
+
+func decodeBCD(v uint64) (float64, model.Quality) {
+	n := uint64(0)
+	for shift := 28; shift >= 0; shift -= 4 {
+		digit := v >> shift & 0xf
+		if digit > 9 {
+			return 0, model.Invalid
+		}
+		n = n*10 + digit
+	}
+	return float64(n), model.Good
+}
+
+func encodeBCD(n uint64) uint64 {
+	v := uint64(0)
+	for shift := 0; n > 0; shift += 4 {
+		v |= n % 10 << shift
+		n /= 10
+	}
+	return v
+}
+
+// typeRange holds the whole numbers that a type can express.
+var typeRange = [...]struct{ min, max float64 }{
+	typeBool: {0, 1}, typeInt16: {math.MinInt16, math.MaxInt16}, typeUint16: {0, math.MaxUint16},
+	typeBCD16: {0, 9999}, typeInt32: {math.MinInt32, math.MaxInt32}, typeUint32: {0, math.MaxUint32},
+	typeBCD32: {0, 99999999}, typeInt64: {-maxExact, maxExact}, typeUint64: {0, maxExact},
+}
+
+// encode appends the registers that hold raw, rounded to the nearest number
+// that the type can express. It refuses what is out of the type's range.
+func (a address) encode(b []byte, raw float64) ([]byte, error) {
+	v, err := a.number(raw)
+	if err != nil {
+		return b, err
+	}
+	v = a.arrange(v)
+	switch a.width() {
+	case 2:
+		return binary.BigEndian.AppendUint32(b, uint32(v)), nil
+	case 4:
+		return binary.BigEndian.AppendUint64(b, v), nil
+	}
+	return binary.BigEndian.AppendUint16(b, uint16(v)), nil
+}
+
+// number returns the bits of raw in the type, most significant first.
+func (a address) number(raw float64) (uint64, error) {
+	outside := func(lo, hi float64) error {
+		return fmt.Errorf("raw value %v is outside of %s, %v to %v", raw, typeNames[a.typ], lo, hi)
+	}
+	switch {
+	case a.typ.partial():
+		return 0, fmt.Errorf("a part of a register, %s, cannot be written", typeNames[a.typ])
+	case math.IsNaN(raw):
+		return 0, fmt.Errorf("raw value is not a number")
+	case a.typ == typeFloat32:
+		if f := float32(raw); !math.IsInf(float64(f), 0) {
+			return uint64(math.Float32bits(f)), nil
+		}
+		return 0, outside(-math.MaxFloat32, math.MaxFloat32)
+	case a.typ == typeFloat64:
+		if !math.IsInf(raw, 0) {
+			return math.Float64bits(raw), nil
+		}
+		return 0, outside(-math.MaxFloat64, math.MaxFloat64)
+	}
+	n := math.Round(raw)
+	r := typeRange[a.typ]
+	if n < r.min || n > r.max {
+		return 0, outside(r.min, r.max)
+	}
+	if a.typ == typeBool && math.Abs(raw-n) > 1e-6 {
+		return 0, fmt.Errorf("raw value %v is neither 0 nor 1", raw)
+	}
+	switch a.typ {
+	case typeBCD16, typeBCD32:
+		return encodeBCD(uint64(n)), nil
+	}
+	return uint64(int64(n)), nil
+}

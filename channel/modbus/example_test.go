@@ -1,0 +1,32 @@
+package modbus_test
+
+import (
+	"time"
+
+	"github.com/voltageems/voltage/channel"
+	"github.com/voltageems/voltage/channel/modbus"
+	"github.com/voltageems/voltage/model"
+)
+
+func ExampleTCP() {
+	_ = channel.Config{
+		ID:     "1001",
+		Driver: modbus.TCP("192.168.1.10:502", modbus.Unit(1)),
+		Points: []model.Point{
+			{ID: "1", Name: "active_power", Address: "holding:100:float32", Scale: 0.1, Unit: "kW"},
+			{ID: "2", Name: "running", Kind: model.Signal, Address: "holding:102:bit0"},
+			{ID: "3", Name: "power_setpoint", Kind: model.Control, Address: "holding:200:int16", Unit: "kW", ReadBack: true},
+		},
+	}
+}
+
+func ExampleNewBus() {
+	gateway := modbus.NewBus("192.168.1.20:502", modbus.Delay(5*time.Millisecond))
+	for unit, id := range map[int]string{1: "meter1", 2: "meter2"} {
+		_ = channel.Config{
+			ID:     id,
+			Driver: gateway.Unit(unit, modbus.MaxRead(60)),
+			Points: []model.Point{{ID: "1", Address: "input:0:float32:CDAB", Unit: "V"}},
+		}
+	}
+}

@@ -1,0 +1,111 @@
+package server
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+)
+
+// serveConn answers the requests of one connection until it ends.
+func (s *Server) serveConn(conn net.Conn) {
+	defer s.running.Done()
+	err := s.exchange(conn)
+	_ = conn.Close()
+	s.mu.Lock()
+	delete(s.conns, conn)
+	s.mu.Unlock()
+	if err != nil && !errors.Is(err, io.EOF) && s.ctx.Err() == nil {
+		s.cfg.Logger.Info("modbus server: connection ended", "remote", conn.RemoteAddr(), "error", err)
+	}
+}
+
+func (s *Server) exchange(conn net.Conn) error {
+	r := bufio.NewReaderSize(conn, 2*maxFrame)
+	var in, out [maxFrame]byte
+	for {
+		// One deadline for the whole frame: a client that sends byte by byte
+		// cannot hold the connection for longer than a silent one.
+		if err := conn.SetReadDeadline(time.Now().Add(s.cfg.IdleTimeout)); err != nil {
+			return err
+		}
+		f, err := readFrame(r, in[:])
+		if err != nil {
+			return err
+		}
+		answer, act := s.answer(f, out[:0])
+		if len(answer) > 0 {
+			if act.Delay > 0 && !s.wait(act.Delay) {
+				return ErrClosed
+			}
+			if answer = act.distort(answer); len(answer) > 0 {
+				if err := conn.SetWriteDeadline(time.Now().Add(s.cfg.WriteTimeout)); err != nil {
+					return err
+				}
+				if _, err := conn.Write(answer); err != nil {
+					return err
+				}
+			}
+		}
+		if act.Disconnect {
+			return nil
+		}
+	}
+}
+
+// answer executes one request and returns the frame of its answer in dst's
+// memory, together with the fault that was asked for. An ignored request has
+// no answer.
+func (s *Server) answer(f frame, dst []byte) ([]byte, Action) {
+	s.requests.Add(1)
+	req, err := decodeRequest(f.pdu)
+	var act Action
+	if s.cfg.Intercept != nil {
+		act = s.cfg.Intercept(Request{
+			Transaction: f.transaction, Unit: f.unit, Function: req.function,
+			Table: req.table, Address: req.address, Quantity: req.quantity, PDU: f.pdu,
+		})
+	}
+	if act.Ignore {
+		return nil, act
+	}
+
+	s.mu.Lock()
+	h := s.units[f.unit]
+	s.mu.Unlock()
+	out := appendHeader(dst, f.transaction, f.unit)
+	switch {
+	case act.Exception != 0:
+		err = act.Exception
+	case h == nil:
+		// A gateway cannot judge a request that it cannot deliver, so this
+		// comes before the findings of the decoder.
+		err = GatewayTargetFailed
+	case err == nil:
+		out, err = s.run(h, req, out)
+	}
+	if err != nil {
+		s.exceptions.Add(1)
+		var e Exception
+		if !errors.As(err, &e) && s.ctx.Err() == nil {
+			s.cfg.Logger.Error("modbus server: handler failed", "unit", f.unit, "function", req.function,
+				"address", req.address, "quantity", req.quantity, "error", err)
+		}
+		out = appendException(out, req.function, err)
+	}
+	finishFrame(out)
+	return out, act
+}
+
+// run executes a request; a panic of the handler becomes an error, so that it
+// costs one answer and not the process.
+func (s *Server) run(h Handler, req request, dst []byte) (out []byte, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			out, err = dst, fmt.Errorf("handler panicked: %v", p)
+		}
+	}()
+	return execute(s.ctx, h, req, dst)
+}

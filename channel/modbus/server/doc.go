@@ -1,0 +1,22 @@
+// Package server is a Modbus TCP server: it lets other systems read and write
+// values over function codes 1, 2, 3, 4, 5, 6, 15 and 16.
+//
+// One [Server] answers for any number of unit ids. What stands behind a unit
+// is a [Handler]; [Memory] is a ready-made one that keeps bits and registers
+// in RAM. The server checks everything that the Modbus Application Protocol
+// V1.1b3 lets it check (lengths, quantities, byte counts, coil values, the
+// address range) before a handler sees a request, so a handler only decides
+// which addresses exist and which values it accepts.
+//
+// Requests of one connection are answered one after the other and in order;
+// connections run side by side and do not influence each other. A connection
+// that breaks the framing (protocol id not 0, length outside 2..254), that
+// stays silent for longer than the idle timeout or that does not take its
+// answer is closed.
+//
+// Addresses are protocol addresses, 0 to 65535. Unit ids 0 and 255 have no
+// special meaning: they answer only where a handler is set for them.
+//
+// The handling of the protocol data unit (pdu.go) knows nothing of TCP; the
+// framing is in mbap.go.
+package server

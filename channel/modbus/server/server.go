@@ -1,0 +1,285 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Errors of this package, to be tested with errors.Is.
+var (
+	// ErrClosed is returned by a server that was closed.
+	ErrClosed = errors.New("modbus server: closed")
+	// ErrConfig is returned for a configuration that cannot work.
+	ErrConfig = errors.New("modbus server: invalid configuration")
+)
+
+// Config is the configuration of a [Server]. Its zero value is valid: a server
+// without units, which answers every request with [GatewayTargetFailed].
+type Config struct {
+	// Units are the handlers by unit id. The map is copied; see
+	// [Server.SetUnit] for changes while the server runs.
+	Units map[byte]Handler
+	// MaxConns is the number of connections served at the same time; more are
+	// closed as they come. 0 means 32; negative is an error.
+	MaxConns int
+	// IdleTimeout is the time within which the next complete request must have
+	// arrived, else the connection is closed. 0 means 60 s; negative is an
+	// error.
+	IdleTimeout time.Duration
+	// WriteTimeout is the time within which a client must take an answer, else
+	// the connection is closed. 0 means 5 s; negative is an error.
+	WriteTimeout time.Duration
+	// Intercept, for tests, is asked for every request before it is executed
+	// and may ask for a fault. It is called from several goroutines. Nil means
+	// no faults.
+	Intercept func(Request) Action
+	// Logger takes what happens to connections. Nil means no logging.
+	Logger *slog.Logger
+}
+
+// Stats are counters of a [Server] since it was made.
+type Stats struct {
+	// Connections is the number of connections open now.
+	Connections int
+	// Accepted counts the connections that were served.
+	Accepted int64
+	// Refused counts the connections that were over the limit.
+	Refused int64
+	// Requests counts the requests with a valid frame.
+	Requests int64
+	// Exceptions counts the requests that were answered with an exception.
+	Exceptions int64
+}
+
+// Server is a Modbus TCP server. Make it with [New], start it with
+// [Server.Listen] or [Server.Serve] and end it with [Server.Close]. Its
+// methods may be called from several goroutines.
+type Server struct {
+	cfg    Config
+	ctx    context.Context // ends with Close; given to handlers
+	cancel context.CancelFunc
+
+	mu        sync.Mutex
+	units     map[byte]Handler
+	listeners map[net.Listener]struct{}
+	conns     map[net.Conn]struct{}
+	closed    bool
+
+	running   sync.WaitGroup // accept loops and connections
+	drainOnce sync.Once
+	drained   chan struct{} // closed when running is empty after Close
+
+	accepted, refused, requests, exceptions atomic.Int64
+}
+
+// New makes a server. It does no I/O. The error wraps [ErrConfig].
+func New(cfg Config) (*Server, error) {
+	switch {
+	case cfg.MaxConns < 0:
+		return nil, fmt.Errorf("%w: MaxConns is %d", ErrConfig, cfg.MaxConns)
+	case cfg.IdleTimeout < 0:
+		return nil, fmt.Errorf("%w: IdleTimeout is %v", ErrConfig, cfg.IdleTimeout)
+	case cfg.WriteTimeout < 0:
+		return nil, fmt.Errorf("%w: WriteTimeout is %v", ErrConfig, cfg.WriteTimeout)
+	}
+	for id, h := range cfg.Units {
+		if h == nil {
+			return nil, fmt.Errorf("%w: the handler of unit %d is nil", ErrConfig, id)
+		}
+	}
+	if cfg.MaxConns == 0 {
+		cfg.MaxConns = 32
+	}
+	if cfg.IdleTimeout == 0 {
+		cfg.IdleTimeout = time.Minute
+	}
+	if cfg.WriteTimeout == 0 {
+		cfg.WriteTimeout = 5 * time.Second
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{
+		cfg:       cfg,
+		units:     map[byte]Handler{},
+		listeners: map[net.Listener]struct{}{},
+		conns:     map[net.Conn]struct{}{},
+		drained:   make(chan struct{}),
+	}
+	maps.Copy(s.units, cfg.Units)
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// SetUnit sets the handler of a unit id from the next request on. A nil
+// handler removes the unit.
+func (s *Server) SetUnit(id byte, h Handler) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h == nil {
+		delete(s.units, id)
+		return
+	}
+	s.units[id] = h
+}
+
+// Listen binds a TCP address ("127.0.0.1:502"; port 0 takes a free one),
+// serves it in the background until [Server.Close] and returns the bound
+// address. The context bounds the binding only.
+func (s *Server) Listen(ctx context.Context, address string) (net.Addr, error) {
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("modbus server: listen: %w", err)
+	}
+	if err := s.adopt(ln); err != nil {
+		return nil, err
+	}
+	go func() { _ = s.accept(ln) }() // accept logs failures itself
+	return ln.Addr(), nil
+}
+
+// Serve answers the connections of a listener, which it owns from then on and
+// closes. It returns [ErrClosed] after [Server.Close], else the error that
+// ended the listener.
+func (s *Server) Serve(ln net.Listener) error {
+	if err := s.adopt(ln); err != nil {
+		return err
+	}
+	return s.accept(ln)
+}
+
+// Stats returns the counters.
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	n := len(s.conns)
+	s.mu.Unlock()
+	return Stats{
+		Connections: n,
+		Accepted:    s.accepted.Load(),
+		Refused:     s.refused.Load(),
+		Requests:    s.requests.Load(),
+		Exceptions:  s.exceptions.Load(),
+	}
+}
+
+// Close closes all listeners and connections and waits until everything that
+// the server runs has ended. If the context ends first, because a handler does
+// not return, its error is returned. Close may be called again.
+func (s *Server) Close(ctx context.Context) error {
+	s.mu.Lock()
+	s.closed = true
+	for ln := range s.listeners {
+		_ = ln.Close() // the accept loop ends either way
+	}
+	for c := range s.conns {
+		_ = c.Close()
+	}
+	// After the connections, so that a handler that gives up does not get an
+	// exception out for a request that may have been executed.
+	s.cancel()
+	s.mu.Unlock()
+
+	s.drainOnce.Do(func() {
+		go func() {
+			s.running.Wait()
+			close(s.drained)
+		}()
+	})
+	select {
+	case <-s.drained:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("modbus server: close: %w", ctx.Err())
+	}
+}
+
+func (s *Server) isClosed() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.closed
+}
+
+// adopt registers a listener; accept must follow. A closed server closes it.
+func (s *Server) adopt(ln net.Listener) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		_ = ln.Close()
+		return ErrClosed
+	}
+	s.listeners[ln] = struct{}{}
+	s.running.Add(1)
+	return nil
+}
+
+// accept serves a listener until it is closed. Failures that may pass, such as
+// too few file descriptors, are retried with a growing pause.
+func (s *Server) accept(ln net.Listener) error {
+	defer s.running.Done()
+	defer func() {
+		s.mu.Lock()
+		delete(s.listeners, ln)
+		s.mu.Unlock()
+		_ = ln.Close()
+	}()
+	pause := 5 * time.Millisecond
+	for {
+		conn, err := ln.Accept()
+		if err == nil {
+			pause = 5 * time.Millisecond
+			s.admit(conn)
+			continue
+		}
+		if s.isClosed() {
+			return ErrClosed
+		}
+		if errors.Is(err, net.ErrClosed) {
+			return fmt.Errorf("modbus server: accept: %w", err)
+		}
+		s.cfg.Logger.Warn("modbus server: accept failed", "address", ln.Addr(), "error", err, "retry", pause)
+		if !s.wait(pause) {
+			return ErrClosed
+		}
+		pause = min(2*pause, time.Second)
+	}
+}
+
+// admit starts serving a connection, or closes it where there are too many.
+func (s *Server) admit(conn net.Conn) {
+	s.mu.Lock()
+	full := len(s.conns) >= s.cfg.MaxConns
+	if s.closed || full {
+		s.mu.Unlock()
+		_ = conn.Close()
+		if full {
+			s.refused.Add(1)
+			s.cfg.Logger.Warn("modbus server: too many connections", "remote", conn.RemoteAddr(), "limit", s.cfg.MaxConns)
+		}
+		return
+	}
+	s.conns[conn] = struct{}{}
+	s.running.Add(1)
+	s.mu.Unlock()
+	s.accepted.Add(1)
+	go s.serveConn(conn)
+}
+
+// wait pauses; it is false if the server closed meanwhile.
+func (s *Server) wait(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-s.ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,140 @@
+package modbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/voltageems/voltage/channel"
+	"github.com/voltageems/voltage/model"
+)
+
+// A value that was written is read back until it is there, for as long as
+// readBackTime: devices take a moment to adopt it. The pauses in between grow
+// from readBackFirst to readBackMost.
+const (
+	readBackTime  = 2 * time.Second
+	readBackFirst = 20 * time.Millisecond
+	readBackMost  = 320 * time.Millisecond
+)
+
+// Write implements channel.Writer. The request is sent once.
+//
+// An exception is Refused, save "acknowledge" and "gateway target device
+// failed to respond", after which the device may have acted and which are Sent.
+// A point with ReadBack is Confirmed when the value read back matches, also
+// after an answer that is missing. Otherwise the result stays what the write
+// itself achieved, with an error, and ReadBack is the last value read, if any.
+func (d *driver) Write(ctx context.Context, w channel.Write) (channel.Outcome, error) {
+	s, err := d.current()
+	if err != nil {
+		return channel.Outcome{}, fmt.Errorf("%s: point %s: %w", d.name, w.Point.ID, err)
+	}
+	bound, release := s.bind(ctx)
+	defer release()
+	out, err := d.write(bound, w)
+	if err == nil {
+		return out, nil
+	}
+	switch {
+	case s.ctx.Err() != nil:
+		err = errClosed
+	case errors.Is(err, channel.ErrNotConnected):
+		select {
+		case s.lost <- struct{}{}:
+		default: // Read is going to hear of it already
+		}
+	}
+	return out, fmt.Errorf("%s: point %s: %w", d.name, w.Point.ID, err)
+}
+
+func (d *driver) write(ctx context.Context, w channel.Write) (channel.Outcome, error) {
+	var out channel.Outcome
+	i, ok := d.index[w.Point.ID]
+	if !ok {
+		return out, fmt.Errorf("%w: not a point of channel %s", model.ErrInvalid, d.setup.ID)
+	}
+	p, it := &d.setup.Points[i], &d.items[i]
+	if !p.Kind.Writable() {
+		return out, fmt.Errorf("%w: %s points are not written", model.ErrInvalid, p.Kind)
+	}
+	request := &d.command.request
+	var err error
+	request.FunctionCode, request.Data, err = appendWrite(request.Data[:0], it.address, p.Raw(w.Value), d.opts.multiple)
+	if err != nil {
+		return out, fmt.Errorf("%w: value %v: %w", model.ErrInvalid, w.Value, err)
+	}
+	sent, err := d.line.exchange(ctx, &d.member, d.command, d.setup.Timeout)
+	out.Result = result(sent, err)
+	if out.Result >= channel.Sent {
+		d.mu.Lock()
+		if !slices.Contains(d.written, i) {
+			d.written = append(d.written, i)
+		}
+		d.mu.Unlock()
+	}
+	if !p.ReadBack || out.Result < channel.Sent || ctx.Err() != nil || errors.Is(err, channel.ErrNotConnected) {
+		return out, err
+	}
+	value, readErr := d.readBack(ctx, w.Value, p, it)
+	out.ReadBack = value
+	if readErr == nil {
+		out.Result = channel.Confirmed
+		return out, nil
+	}
+	if err != nil {
+		return out, fmt.Errorf("%w; then %w", err, readErr)
+	}
+	return out, readErr
+}
+
+// result says how far a request came.
+func result(sent bool, err error) channel.Result {
+	var ex *Exception
+	switch {
+	case err == nil:
+		return channel.Done
+	case errors.As(err, &ex) && !ex.open():
+		return channel.Refused
+	case sent:
+		return channel.Sent
+	}
+	return channel.NotSent
+}
+
+// readBack reads the point until it holds the value written. It returns the
+// last value that it read, nil for none.
+func (d *driver) readBack(ctx context.Context, written float64, p *model.Point, it *item) (*float64, error) {
+	clock := d.setup.Clock
+	end := clock.Now().Add(readBackTime)
+	var last *float64
+	for pause := readBackFirst; ; pause = min(2*pause, readBackMost) {
+		request := &d.command.request
+		request.FunctionCode = it.space.readFunction()
+		request.Data = appendRead(request.Data[:0], int(it.start), it.width())
+		_, err := d.line.exchange(ctx, &d.member, d.command, d.setup.Timeout)
+		if err == nil {
+			v, quality := it.value(d.command.answer, int(it.start))
+			switch {
+			case quality != model.Good:
+				err = fmt.Errorf("the value is %s", quality)
+			case p.Matches(written, v):
+				return &v, nil
+			default:
+				last = &v
+				err = fmt.Errorf("%v in place of %v", v, written)
+			}
+		}
+		err = fmt.Errorf("read back: %w", err)
+		if errors.Is(err, channel.ErrNotConnected) || clock.Now().Add(pause).After(end) {
+			return last, err
+		}
+		select {
+		case <-clock.After(pause):
+		case <-ctx.Done():
+			return last, fmt.Errorf("%w: %w", ctx.Err(), err)
+		}
+	}
+}

@@ -1,0 +1,136 @@
+package scripts
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/voltageems/voltage/model"
+)
+
+// PutModel stores a model and binds its points. Bindings that the stored
+// definition had and the new one has not are taken back. Nothing changes when
+// the definition is the stored one.
+func (p *Plane) PutModel(ctx context.Context, m model.Instance) error {
+	if err := m.Validate(); err != nil {
+		return err
+	}
+	text, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	enabled := "1"
+	if m.Disabled {
+		enabled = "0"
+	}
+	args := []any{m.ID, string(text), enabled}
+	for _, k := range model.Kinds() {
+		bindings := m.Bindings(k)
+		for _, name := range slices.Sorted(maps.Keys(bindings)) {
+			args = append(args, k.String(), name, bindings[name])
+		}
+	}
+	return p.define(ctx, "model", args...)
+}
+
+// DropModel removes a model, its bindings and its values.
+func (p *Plane) DropModel(ctx context.Context, id string) error {
+	return p.define(ctx, "drop_model", id)
+}
+
+// PutPoints stores the definitions of all points of a channel; points that are
+// not among them are forgotten.
+func (p *Plane) PutPoints(ctx context.Context, channel string, points []model.Point) error {
+	args := make([]any, 0, 1+2*len(points))
+	args = append(args, channel)
+	for _, pt := range points {
+		text, err := json.Marshal(pt)
+		if err != nil {
+			return fmt.Errorf("channel %s: point %s: %w", channel, pt.ID, err)
+		}
+		args = append(args, pt.ID, string(text))
+	}
+	return p.define(ctx, "points", args...)
+}
+
+// DropPoints removes a channel's points, values and status.
+func (p *Plane) DropPoints(ctx context.Context, channel string) error {
+	return p.define(ctx, "drop_points", channel)
+}
+
+// PutAlarmRule stores a rule under its point.
+func (p *Plane) PutAlarmRule(ctx context.Context, r model.AlarmRule) error {
+	if err := r.Validate(); err != nil {
+		return err
+	}
+	text, err := json.Marshal(r.WithDefaults())
+	if err != nil {
+		return err
+	}
+	return p.define(ctx, "alarm_rule", r.Model, r.Point, r.ID, string(text))
+}
+
+// DropAlarmRule removes a rule. An alarm that it raised stays until it is closed.
+func (p *Plane) DropAlarmRule(ctx context.Context, modelID, point, id string) error {
+	return p.define(ctx, "drop_alarm_rule", modelID, point, id)
+}
+
+// PutRule stores a rule.
+func (p *Plane) PutRule(ctx context.Context, r model.Rule) error {
+	if err := r.Validate(); err != nil {
+		return err
+	}
+	conditions, err := json.Marshal(r.Conditions)
+	if err != nil {
+		return err
+	}
+	actions, err := json.Marshal(r.Actions)
+	if err != nil {
+		return err
+	}
+	disabled := "0"
+	if r.Disabled {
+		disabled = "1"
+	}
+	args := []any{r.ID, r.Title(), disabled, string(conditions), string(actions)}
+	for _, source := range ruleSources(r) {
+		args = append(args, source)
+	}
+	return p.define(ctx, "rule", args...)
+}
+
+// ruleSources lists the points that a rule looks at, each once.
+func ruleSources(r model.Rule) []string {
+	var list []string
+	for _, c := range r.Conditions {
+		source := model.Ref{Owner: c.Model, Name: c.Point}.String()
+		if !slices.Contains(list, source) {
+			list = append(list, source)
+		}
+	}
+	return list
+}
+
+// DropRule removes a rule and its statistics.
+func (p *Plane) DropRule(ctx context.Context, id string) error {
+	return p.define(ctx, "drop_rule", id)
+}
+
+// touch tells every engine that definitions changed behind Voltage's back, and
+// stores which rules look at which point anew.
+func (p *Plane) touch(ctx context.Context, index map[string]string) error {
+	args := make([]any, 0, 2*len(index))
+	for source, rules := range index {
+		args = append(args, source, rules)
+	}
+	return p.define(ctx, "touch", args...)
+}
+
+// define repeats a definition once after a broken connection, for it has no
+// second effect.
+func (p *Plane) define(ctx context.Context, op string, args ...any) error {
+	_, err := p.retry(ctx, "site_config", op, args...)
+	return err
+}

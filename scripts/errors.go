@@ -1,0 +1,58 @@
+package scripts
+
+import (
+	"errors"
+	"fmt"
+)
+
+// The errors that a caller can tell apart. All are wrapped with what and where.
+var (
+	// ErrNotFound: there is no such model, channel, alarm, command, rule or script.
+	ErrNotFound = errors.New("not found")
+	// ErrFenced: another engine owns the channel; stop reading and writing it.
+	ErrFenced = errors.New("another engine owns the channel")
+	// ErrHeld: the channel has an owner whose lease has not run out.
+	ErrHeld = errors.New("the channel is held by another engine")
+	// ErrConflict: not possible in the state that the record is in.
+	ErrConflict = errors.New("not possible in this state")
+	// ErrVersion: the scripts that are active on the store, or its layout, are
+	// of a major version that this program does not know.
+	ErrVersion = errors.New("incompatible version on the store")
+	// ErrStore: the store could not be reached or answered with an error.
+	ErrStore = errors.New("store")
+	// ErrLost: the site's data was lost and could not be restored yet.
+	ErrLost = errors.New("the site's data was lost and is being restored")
+	// ErrScript: a script answered what its caller does not know.
+	ErrScript = errors.New("script")
+)
+
+// The codes with which scripts answer, and the errors they become. OK is none.
+// GENERATION and INACTIVE are dealt with before a caller sees them.
+var codeErrors = map[string]error{
+	"FENCED":     ErrFenced,
+	"HELD":       ErrHeld,
+	"NO":         ErrConflict,
+	"NOTFOUND":   ErrNotFound,
+	"GENERATION": ErrLost,
+	"INACTIVE":   ErrVersion,
+	"INVALID":    ErrScript,
+}
+
+// codeError returns nil for a code that is no error.
+func codeError(script string, reply []string) error {
+	if len(reply) == 0 {
+		return fmt.Errorf("%w %s: empty reply", ErrScript, script)
+	}
+	switch reply[0] {
+	case "OK", "DUPLICATE", "SAME":
+		return nil
+	}
+	detail := ""
+	if len(reply) > 1 {
+		detail = ": " + reply[1]
+	}
+	if err, ok := codeErrors[reply[0]]; ok {
+		return fmt.Errorf("%w (%s %s%s)", err, script, reply[0], detail)
+	}
+	return fmt.Errorf("%w %s: unknown code %.40q%s", ErrScript, script, reply[0], detail)
+}

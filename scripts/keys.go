@@ -1,0 +1,73 @@
+package scripts
+
+import "github.com/voltageems/voltage/model"
+
+// Every key and Pub/Sub channel of a site. The scripts build the same names in
+// Lua from the same prefix.
+
+// keys is the site's prefix: "{site}:", or nothing for the site without a name.
+type keys string
+
+func newKeys(site string) keys {
+	if site == "" {
+		return ""
+	}
+	return keys("{" + site + "}:")
+}
+
+func (k keys) key(parts ...string) string {
+	n := len(k) + len(parts)
+	for _, p := range parts {
+		n += len(p)
+	}
+	b := make([]byte, 0, n)
+	b = append(b, k...)
+	for i, p := range parts {
+		if i > 0 {
+			b = append(b, ':')
+		}
+		b = append(b, p...)
+	}
+	return string(b)
+}
+
+// anchor routes a script call to the site's slot and tells it the prefix.
+func (k keys) anchor() string { return k.key("anchor") }
+
+func (k keys) generation() string     { return k.key("site", "generation") }
+func (k keys) schema() string         { return k.key("site", "schema") }
+func (k keys) mappingVersion() string { return k.key("mapping", "version") }
+func (k keys) c2m() string            { return k.key("mapping", "c2m") }
+func (k keys) m2c() string            { return k.key("mapping", "m2c") }
+func (k keys) enabled() string        { return k.key("model", "enabled") }
+
+func (k keys) channelValues(channel string, kind model.Kind) string {
+	return k.key("comsrv", channel, kind.Letter())
+}
+func (k keys) channelPart(channel, part string) string { return k.key("comsrv", channel, part) }
+func (k keys) modelValues(id string, kind model.Kind) string {
+	return k.key("modsrv", id, kind.String())
+}
+func (k keys) modelPart(id, part string) string { return k.key("modsrv", id, part) }
+
+func (k keys) points(channel string) string          { return k.key("point", channel) }
+func (k keys) model(id string) string                { return k.key("model", id) }
+func (k keys) rule(id string) string                 { return k.key("rule", id) }
+func (k keys) ruleStats(id string) string            { return k.key("rule", "stats", id) }
+func (k keys) alarm(id string) string                { return k.key("alarm", id) }
+func (k keys) alarmRules(model, point string) string { return k.key("alarm", "rules", model, point) }
+func (k keys) alarmActive() string                   { return k.key("alarm", "active") }
+func (k keys) alarmJournal() string                  { return k.key("alarm", "journal") }
+func (k keys) command(id string) string              { return k.key("command", id) }
+func (k keys) commandJournal() string                { return k.key("command", "journal") }
+func (k keys) commandQueue(channel string) string    { return k.key("cmd", channel, "queue") }
+func (k keys) commandControl(channel string) string  { return k.key("cmd", channel, "control") }
+func (k keys) historyQueue() string                  { return k.key("hissrv", "queue") }
+func (k keys) cloudQueue() string                    { return k.key("cloud", "queue") }
+
+func (k keys) scriptSHA(name string) string             { return k.key("lua", "sha", name) }
+func (k keys) scriptVersion(name string) string         { return k.key("lua", "version", name) }
+func (k keys) scriptSource(name, version string) string { return k.key("lua", "source", name, version) }
+func (k keys) scriptLoaded(version string) string       { return k.key("lua", "loaded", version) }
+
+func (k keys) update(model string) string { return k.key("modsrv", model, "update") }

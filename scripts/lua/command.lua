@@ -1,0 +1,76 @@
+-- command: the life of a command after somebody asked for it
+-- @version 1.0.0
+-- @include command
+--
+--   submit <now> <generation> <id> <key> <model> <control> <value> <origin> <user> <timeout ms>
+--   claim  <now> <generation> <id> <channel> <epoch> <token> <queue entry>
+--   finish <now> <generation> <id> <token> <state> <reason> <detail> <read back>
+--   cancel <now> <generation> <id> <by>
+--   expire <now> <generation> <id>
+-- submit records and queues. claim lets the channel's owner execute it: OK once,
+-- and again for the same token, so that a lost reply does no harm. finish stores
+-- the final state. cancel and expire end what was not claimed yet.
+-- Answers a code and the record as name, value, …:
+--   OK         it is so now
+--   DUPLICATE  (submit) known already; the record is the first one's
+--   NO         not possible in the state that the record shows
+--   FENCED     (claim) another engine owns the channel
+--   NOTFOUND   no such command
+--   GENERATION, INACTIVE  as everywhere
+local op, id = ARGV[1], ARGV[4]
+local refusal = guard(ARGV[3])
+if refusal then return refusal end
+local now = now_ms(ARGV[2])
+
+if op == 'submit' then
+  return command_submit(now, { id = id, key = ARGV[5], model = ARGV[6], control = ARGV[7], value = ARGV[8],
+    origin = ARGV[9], user = ARGV[10], timeout = tonumber(ARGV[11]) }, true)
+end
+
+local c = command_load(id)
+if op == 'claim' then
+  local channel, epoch, token, entry = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+  if redis.call('HGET', P .. 'comsrv:' .. channel .. ':fence', 'epoch') ~= epoch then return { 'FENCED' } end
+  if not c or c.channel ~= channel or FINAL[c.state] then -- nothing to execute behind this entry
+    redis.call('XDEL', P .. 'cmd:' .. channel .. ':queue', entry)
+    if not c then return { 'NOTFOUND' } end
+    return command_reply('NO', c)
+  end
+  if c.state == 'executing' then
+    if c.token == token then return command_reply('OK', c) end
+    if c.epoch == epoch then return command_reply('NO', c) end
+    -- claimed by an owner that is gone: whether it was sent, nobody knows
+    command_move(now, c, 'unknown', 'owner_lost', 'the engine that executed it ended before the result was known')
+    return command_reply('NO', c)
+  end
+  if tonumber(now) > tonumber(c.deadline) then
+    command_move(now, c, 'expired', 'timeout', 'the channel did not take it in time')
+    return command_reply('NO', c)
+  end
+  c.epoch, c.token = epoch, token
+  command_move(now, c, 'executing', '', '')
+  return command_reply('OK', c)
+end
+
+if not c then return { 'NOTFOUND' } end
+if op == 'finish' then
+  local token, state = ARGV[5], ARGV[6]
+  if c.token ~= token then return command_reply('NO', c) end
+  if c.state == state then return command_reply('OK', c) end
+  -- unknown may still be settled by whoever executed it
+  if c.state ~= 'executing' and c.state ~= 'unknown' then return command_reply('NO', c) end
+  c.read_back = ARGV[9]
+  command_move(now, c, state, ARGV[7], ARGV[8])
+  return command_reply('OK', c)
+end
+if op == 'cancel' then
+  if c.state ~= 'queued' then return command_reply('NO', c) end
+  command_move(now, c, 'cancelled', 'cancelled', 'by ' .. ARGV[5])
+  return command_reply('OK', c)
+end
+if op == 'expire' then
+  if c.state ~= 'queued' or tonumber(now) <= tonumber(c.deadline) then return command_reply('NO', c) end
+  command_move(now, c, 'expired', 'timeout', 'the channel did not take it in time')
+  return command_reply('OK', c)
+end
+return { 'INVALID', 'unknown operation "' .. tostring(op) .. '"' }

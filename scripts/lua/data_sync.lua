@@ -1,0 +1,193 @@
+-- data_sync: values from channels to models, commands from models to channels
+-- @version 1.0.0
+-- @include alarm
+-- @include rule
+-- @include command
+--
+-- By hand, and from other programs, one point at a time:
+--   redis-cli --eval data_sync.lua , c2m <channel> <point> <value> [now]
+--   redis-cli --eval data_sync.lua , m2c <model> <control> <value> [now]
+-- (with a site: --eval data_sync.lua '{<site>}:anchor' , c2m …)
+--   c2m writes comsrv:<channel>:m, follows mapping:c2m (or writes the channel's
+--   hash alone), checks the alarm rules and runs the rules of the point.
+--   Answers OK and a line for everything that followed, or INVALID.
+--   m2c follows mapping:m2c and gives a command. Answers OK, DUPLICATE or
+--   INVALID, then the command's record as name, value, …
+--
+-- From the engine, a whole batch of one channel, resolved beforehand:
+--   batch <now> <generation> <mapping version> <channel> <epoch> <batch number> <points> <sections…>
+--   Answers OK and a line for everything that went wrong on the way, or
+--     DUPLICATE   this batch number was done before; nothing was changed
+--     FENCED      another engine owns the channel; nothing was changed
+--     MAPPING     the mapping changed: resolve again; nothing was changed
+--     GENERATION  the site's data was lost; nothing was changed
+--     INACTIVE    another version of this script is active; nothing was changed
+--   Sections, each with its count of items n:
+--     S <key> <n> <field> <value> …   HSET        D <key> <n> <field> …   HDEL
+--     T <key> <n> <field> …           HSET with the time of this call
+--     P <channel> <message>           PUBLISH
+--     X <key> <maxlen> <channel> <packed points>   XADD, with the time and the cumulative point count
+--     A <n> <model> <point> <rule> <value> <operator> <threshold> <hysteresis> …   alarm rules to check
+--     R <n> <rule> …                  rules to run
+
+-- A write of a batch: a key of a foreign type costs that key alone.
+local function attempt(report, ...)
+  local r = redis.pcall(...)
+  if type(r) == 'table' and r.err then
+    report[#report + 1] = 'write of ' .. tostring((select(2, ...))) .. ': ' .. r.err
+  end
+end
+
+local function attempt_fields(report, command, key, first, last)
+  -- at most 4000 arguments at a time: unpack has a limit, and a lower one on the embedded store
+  local i = first
+  while i <= last do
+    local j = math.min(i + 3999, last)
+    attempt(report, command, key, unpack(ARGV, i, j))
+    i = j + 1
+  end
+end
+
+-- Alarm rules of the batch: one HMGET for all states, then a comparison each.
+local function batch_alarms(now, first, n, report)
+  local i, left = first, n
+  while left > 0 do
+    local m = math.min(left, 1000)
+    local fields = {}
+    for k = 0, m - 1 do
+      local a = i + k * 7
+      fields[k + 1] = ARGV[a] .. ':' .. ARGV[a + 1] .. ':' .. ARGV[a + 2]
+    end
+    local open = redis.pcall('HMGET', P .. 'alarm:open', unpack(fields))
+    if open.err then
+      report[#report + 1] = 'alarm:open: ' .. open.err
+      return
+    end
+    local seen = {}
+    for k = 0, m - 1 do
+      local a = i + k * 7
+      local now_open = open[k + 1]
+      -- the same point twice in a batch: the first may have changed the state
+      if seen[fields[k + 1]] then now_open = redis.call('HGET', P .. 'alarm:open', fields[k + 1]) end
+      local ok, t = pcall(alarm_step, now, ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4],
+        tonumber(ARGV[a + 5]), tonumber(ARGV[a + 6]), now_open)
+      if not ok then
+        report[#report + 1] = 'alarm rule ' .. fields[k + 1] .. ': ' .. tostring(type(t) == 'table' and t.err or t)
+      elseif t then
+        seen[fields[k + 1]] = true
+      end
+    end
+    i, left = i + m * 7, left - m
+  end
+end
+
+local function run_rule(now, id, report)
+  local notes = {}
+  local ok, err = pcall(rule_run, now, id, false, notes)
+  if not ok then report[#report + 1] = 'rule ' .. id .. ': ' .. tostring(type(err) == 'table' and err.err or err) end
+end
+
+local function batch()
+  local refusal = guard(ARGV[3])
+  if refusal then return refusal end
+  local channel, epoch, number_of_batch = ARGV[5], ARGV[6], ARGV[7]
+  local fence = P .. 'comsrv:' .. channel .. ':fence'
+  local f = redis.call('HMGET', fence, 'epoch', 'batch')
+  if f[1] ~= epoch then return { 'FENCED', f[1] or '' } end
+  if f[2] == number_of_batch then return { 'DUPLICATE' } end
+  local version = redis.call('GET', P .. 'mapping:version')
+  if (version or '') ~= ARGV[4] then return { 'MAPPING', version or '' } end
+
+  local now = now_ms(ARGV[2])
+  redis.call('HSET', fence, 'batch', number_of_batch)
+  local report = { 'OK' }
+  local i, last = 9, #ARGV
+  while i <= last do
+    local section = ARGV[i]
+    if section == 'S' then
+      local n = tonumber(ARGV[i + 2]) * 2
+      attempt_fields(report, 'HSET', ARGV[i + 1], i + 3, i + 2 + n)
+      i = i + 3 + n
+    elseif section == 'D' then
+      local n = tonumber(ARGV[i + 2])
+      attempt_fields(report, 'HDEL', ARGV[i + 1], i + 3, i + 2 + n)
+      i = i + 3 + n
+    elseif section == 'T' then
+      local n, t = tonumber(ARGV[i + 2]), {}
+      for k = 1, n do
+        t[2 * k - 1] = ARGV[i + 2 + k]
+        t[2 * k] = now
+      end
+      attempt(report, 'HSET', ARGV[i + 1], unpack(t))
+      i = i + 3 + n
+    elseif section == 'P' then
+      redis.call('PUBLISH', ARGV[i + 1], ARGV[i + 2])
+      i = i + 3
+    elseif section == 'X' then
+      local total = redis.call('HINCRBY', fence, 'points', ARGV[8])
+      attempt(report, 'XADD', ARGV[i + 1], 'MAXLEN', '~', ARGV[i + 2], '*', 'v', '1', 'channel', ARGV[i + 3],
+        'time', now, 'count', string.format('%d', total), 'points', ARGV[i + 4])
+      i = i + 5
+    elseif section == 'A' then
+      local n = tonumber(ARGV[i + 1])
+      batch_alarms(now, i + 2, n, report)
+      i = i + 2 + n * 7
+    elseif section == 'R' then
+      local n = tonumber(ARGV[i + 1])
+      for k = 1, n do run_rule(now, ARGV[i + 1 + k], report) end
+      i = i + 2 + n
+    else
+      report[#report + 1] = 'section "' .. section .. '" at argument ' .. string.format('%d', i) .. ' is unknown: the rest was left out'
+      break
+    end
+  end
+  return report
+end
+
+local function c2m()
+  local channel, point, v = ARGV[2], ARGV[3], number(ARGV[4])
+  if not channel or not point or channel == '' or point == '' then return { 'INVALID', 'want: c2m <channel> <point> <value>' } end
+  if not v then return { 'INVALID', 'value "' .. tostring(ARGV[4]) .. '" is not a finite decimal number' } end
+  local now, value, report = now_ms(ARGV[5]), stored(v), { 'OK' }
+  local targets = redis.call('HGET', P .. 'mapping:c2m', channel .. ':' .. point) or ''
+  redis.call('HSET', P .. 'comsrv:' .. channel .. ':m', point, value)
+  redis.call('HDEL', P .. 'comsrv:' .. channel .. ':quality', point)
+  local reached = {}
+  for target in string.gmatch(targets, '[^,]+') do
+    local model, name = string.match(target, '^([^:]+):([^:]+)$')
+    if model then
+      redis.call('HSET', P .. 'modsrv:' .. model .. ':measurement', name, value)
+      redis.call('HSET', P .. 'modsrv:' .. model .. ':ts', name, now)
+      redis.call('HDEL', P .. 'modsrv:' .. model .. ':quality', name)
+      redis.call('PUBLISH', P .. 'modsrv:' .. model .. ':update', name .. ':' .. value)
+      reached[#reached + 1] = { model, name }
+      report[#report + 1] = target .. ' = ' .. value
+    else
+      report[#report + 1] = 'mapping of ' .. channel .. ':' .. point .. ' to "' .. target .. '" is malformed and was skipped'
+    end
+  end
+  -- all values first, then alarms, then rules
+  for _, t in ipairs(reached) do
+    local ok, err = pcall(alarm_check, now, t[1], t[2], value, report)
+    if not ok then report[#report + 1] = 'alarms of ' .. t[1] .. ':' .. t[2] .. ': ' .. tostring(type(err) == 'table' and err.err or err) end
+  end
+  for _, t in ipairs(reached) do
+    for id in string.gmatch(redis.call('HGET', P .. 'rules:index', t[1] .. ':' .. t[2]) or '', '[^,]+') do
+      run_rule(now, id, report)
+    end
+  end
+  return report
+end
+
+local function m2c()
+  if not ARGV[2] or not ARGV[3] or not ARGV[4] then return { 'INVALID', 'want: m2c <model> <control> <value>' } end
+  return command_submit(now_ms(ARGV[5]), { id = '', key = '', model = ARGV[2], control = ARGV[3], value = ARGV[4],
+    origin = 'script', user = '', timeout = 10000 }, false)
+end
+
+if ARGV[1] == 'batch' then return batch() end
+local inactive = guard('')
+if inactive then return inactive end
+if ARGV[1] == 'c2m' then return c2m() end
+if ARGV[1] == 'm2c' then return m2c() end
+return { 'INVALID', 'want c2m, m2c or batch, not "' .. tostring(ARGV[1]) .. '"' }

@@ -1,0 +1,56 @@
+-- Every script starts with this: the key prefix, the time, plain numbers, and
+-- the check that the caller and this script still belong to this data.
+
+-- KEYS[1], where given, is "{<site>}:anchor"; without KEYS there is no prefix.
+local P = ''
+if KEYS[1] then P = string.sub(KEYS[1], 1, #KEYS[1] - 6) end
+
+-- Unix milliseconds as text: the given time in tests, else the clock of Redis.
+local function now_ms(given)
+  if given and given ~= '' then return given end
+  local t = redis.call('TIME')
+  return string.format('%d%03d', tonumber(t[1]), math.floor(tonumber(t[2]) / 1000))
+end
+
+-- A finite decimal number without an exponent, or nil. tonumber alone accepts
+-- 'nan', 'inf' and '0x10', and differs between the stores on '1e3'.
+local function number(text)
+  if type(text) == 'number' then text = string.format('%.6f', text) end
+  if type(text) ~= 'string' or #text > 40 then return nil end
+  if string.match(text, '^[+-]?%d+%.?%d*$') or string.match(text, '^[+-]?%.%d+$') then
+    return tonumber((string.gsub(text, '^%+', '')))
+  end
+  return nil
+end
+
+-- The stored form of a number: six decimals and no negative zero.
+local function stored(n)
+  local s = string.format('%.6f', n)
+  if s == '-0.000000' then return '0.000000' end
+  return s
+end
+
+-- GENERATION when the site's data is not the caller's any more (it was lost or
+-- replaced), INACTIVE when another version of this script is the active one.
+-- Callers by hand pass no generation and are not held up.
+local function guard(generation)
+  local head = redis.call('MGET', P .. 'site:generation', P .. 'lua:version:' .. SCRIPT)
+  if generation ~= '' and head[1] ~= generation then return { 'GENERATION', head[1] or '' } end
+  if head[2] and head[2] ~= VERSION then return { 'INACTIVE', head[2] } end
+  return nil
+end
+
+-- cjson.decode that answers nil for text that is no JSON object.
+local function decode(text)
+  if not text then return nil end
+  local ok, value = pcall(cjson.decode, text)
+  if ok and type(value) == 'table' then return value end
+  return nil
+end
+
+-- A field of decoded JSON: cjson.null counts as absent.
+local function field(t, name)
+  local v = t[name]
+  if v == nil or v == cjson.null then return nil end
+  return v
+end

@@ -1,0 +1,137 @@
+-- @include base
+-- The life of a command. Its record is command:<id>; every transition goes to
+-- command:journal. A command is executed only from cmd:<channel>:queue, and
+-- only after it was claimed.
+local COMMAND_KEPT = 86400 -- seconds that a record stays after its final state
+local COMMAND_JOURNAL = 100000 -- entries
+
+local FINAL = { verified = true, executed = true, failed = true, expired = true, rejected = true,
+  cancelled = true, superseded = true, unknown = true }
+
+local COMMAND_FIELDS = { 'id', 'model', 'control', 'channel', 'point', 'value', 'state', 'reason', 'detail',
+  'origin', 'user', 'read_back', 'created', 'updated', 'deadline', 'entry', 'token', 'epoch' }
+
+-- The record as a table of text, absent fields empty; nil when there is none.
+local function command_load(id)
+  local h = redis.call('HMGET', P .. 'command:' .. id, unpack(COMMAND_FIELDS))
+  if not h[1] then return nil end
+  local c = {}
+  for i, name in ipairs(COMMAND_FIELDS) do c[name] = h[i] or '' end
+  return c
+end
+
+-- The reply that carries a record: a code, then name and value of each field.
+local function command_reply(code, c)
+  local r = { code }
+  for _, name in ipairs(COMMAND_FIELDS) do
+    r[#r + 1] = name
+    r[#r + 1] = c[name] or ''
+  end
+  return r
+end
+
+-- Stores a new state and tells everybody.
+local function command_move(now, c, state, reason, detail)
+  c.state, c.reason, c.detail, c.updated = state, reason, detail, now
+  local key = P .. 'command:' .. c.id
+  redis.call('HSET', key, 'state', state, 'reason', reason, 'detail', detail, 'updated', now,
+    'token', c.token or '', 'epoch', c.epoch or '', 'read_back', c.read_back or '')
+  if FINAL[state] then
+    redis.call('EXPIRE', key, COMMAND_KEPT)
+    if c.entry and c.entry ~= '' then redis.call('XDEL', P .. 'cmd:' .. c.channel .. ':queue', c.entry) end
+  end
+  local entry = { 'XADD', P .. 'command:journal', 'MAXLEN', '~', COMMAND_JOURNAL, '*' }
+  for i = 1, 15 do
+    entry[#entry + 1] = COMMAND_FIELDS[i]
+    entry[#entry + 1] = c[COMMAND_FIELDS[i]] or ''
+  end
+  redis.call(unpack(entry))
+  redis.call('PUBLISH', P .. 'command:journal', c.id)
+end
+
+-- Why a command must not be given, as code and text, or nil. Fills in channel
+-- and point, and the stored form of the value.
+local function command_refusal(c, need_owner)
+  local v = number(c.value)
+  if not v then return 'not_finite', 'the value is not a finite decimal number' end
+  c.value = stored(v)
+  local known = redis.call('EXISTS', P .. 'model:' .. c.model)
+  if known == 1 or redis.call('EXISTS', P .. 'model:enabled') == 1 then
+    if redis.call('SISMEMBER', P .. 'model:enabled', c.model) == 0 then
+      if known == 0 then return 'no_model', 'there is no model ' .. c.model end
+      return 'disabled', 'model ' .. c.model .. ' is disabled'
+    end
+  end
+  local target = redis.call('HGET', P .. 'mapping:m2c', c.model .. ':' .. c.control)
+  if not target then return 'no_mapping', c.model .. ':' .. c.control .. ' is not bound to a point' end
+  local channel, point = string.match(target, '^([^:]+):([^:]+)$')
+  if not channel then return 'no_mapping', c.model .. ':' .. c.control .. ' is bound to "' .. target .. '", which is no channel:point' end
+  c.channel, c.point = channel, point
+  local text = redis.call('HGET', P .. 'point:' .. channel, point)
+  local p = decode(text)
+  if text and not p then return 'bad_point', 'the definition of ' .. target .. ' is not JSON' end
+  if p then
+    local kind = field(p, 'kind')
+    if kind ~= nil and kind ~= 'control' and kind ~= 'adjustment' then
+      return 'not_writable', target .. ' is a ' .. tostring(kind)
+    end
+    local limit = {}
+    for _, name in ipairs({ 'min', 'max', 'step' }) do
+      limit[name] = number(field(p, name))
+      if field(p, name) ~= nil and not limit[name] then -- a limit that cannot be read is not "no limit"
+        return 'bad_point', 'the ' .. name .. ' of ' .. target .. ' is not a number'
+      end
+    end
+    local low, high, step = limit.min, limit.max, limit.step
+    if low and v < low - 0.0000005 then return 'limit', c.value .. ' is below the minimum ' .. stored(low) .. ' of ' .. target end
+    if high and v > high + 0.0000005 then return 'limit', c.value .. ' is above the maximum ' .. stored(high) .. ' of ' .. target end
+    if step and step > 0 then
+      local n = (v - (low or 0)) / step
+      if math.abs(n - math.floor(n + 0.5)) * step > 0.000001 then
+        return 'step', c.value .. ' is not on the step ' .. stored(step) .. ' of ' .. target
+      end
+    end
+  end
+  if redis.call('EXISTS', P .. 'comsrv:' .. channel .. ':owner') == 0
+    and (need_owner or redis.call('EXISTS', P .. 'comsrv:' .. channel .. ':status') == 1) then
+    return 'channel_stopped', 'no engine runs channel ' .. channel
+  end
+  return nil
+end
+
+-- Records a command and queues it, or records why not. c: id (empty: one is
+-- made), key, model, control, value, origin, user, timeout in ms. The same id
+-- or key again changes nothing and answers the first record.
+local function command_submit(now, c, need_owner)
+  if c.id == '' then
+    c.id = 'c' .. now .. '-' .. string.format('%d', redis.call('INCR', P .. 'commands:counter'))
+  end
+  local before = command_load(c.id)
+  if before then return command_reply('DUPLICATE', before) end
+  local idempotency = P .. 'command:key:' .. c.origin .. ':' .. c.key
+  if c.key ~= '' then
+    local first = redis.call('GET', idempotency)
+    before = first and command_load(first)
+    if before then return command_reply('DUPLICATE', before) end
+  end
+  c.created, c.updated, c.state, c.reason, c.detail, c.channel, c.point = now, now, 'queued', '', '', '', ''
+  c.deadline = string.format('%.0f', tonumber(now) + c.timeout)
+  local reason, detail = command_refusal(c, need_owner)
+  if reason == 'not_finite' then c.value = '0.000000' end
+  local key = P .. 'command:' .. c.id
+  redis.call('HSET', key, 'id', c.id, 'model', c.model, 'control', c.control, 'channel', c.channel,
+    'point', c.point, 'value', c.value, 'origin', c.origin, 'user', c.user, 'created', now, 'deadline', c.deadline)
+  -- a net under commands that never reach a final state: the longest life plus what is kept
+  redis.call('EXPIRE', key, math.floor(c.timeout / 1000) + 2 * COMMAND_KEPT)
+  if c.key ~= '' then redis.call('SET', idempotency, c.id, 'EX', math.floor(c.timeout / 1000) + COMMAND_KEPT) end
+  if reason then
+    command_move(now, c, 'rejected', reason, detail)
+    return command_reply('OK', c)
+  end
+  redis.call('HSET', P .. 'cmd:' .. c.channel .. ':control', c.point, c.value)
+  c.entry = redis.call('XADD', P .. 'cmd:' .. c.channel .. ':queue', '*', 'id', c.id, 'point', c.point, 'value', c.value)
+  redis.call('HSET', key, 'entry', c.entry)
+  command_move(now, c, 'queued', '', '')
+  redis.call('PUBLISH', P .. 'cmd:' .. c.channel .. ':control', c.point .. ':' .. c.value)
+  return command_reply('OK', c)
+end

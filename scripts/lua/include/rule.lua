@@ -1,0 +1,82 @@
+-- @include base
+-- @include alarm
+-- @include command
+-- @include notify
+-- The rule engine. A rule acts when its conditions become true, not for every
+-- sample while they stay true: rules:state keeps what they were.
+local KINDS = { 'measurement', 'signal', 'control', 'adjustment' }
+
+-- The value that a condition looks at, as a number; nil when there is none or
+-- its quality is not good enough to decide on.
+local function rule_value(c)
+  local key, name = field(c, 'key'), field(c, 'field')
+  if key and name then return number(redis.call('HGET', P .. key, name)) end
+  local model, point = field(c, 'model_id'), field(c, 'point_name')
+  if not model or not point then return nil end
+  local quality = redis.call('HGET', P .. 'modsrv:' .. model .. ':quality', point)
+  if quality and quality ~= 'uncertain' and quality ~= 'substituted' then return nil end
+  for _, kind in ipairs(KINDS) do
+    local v = redis.call('HGET', P .. 'modsrv:' .. model .. ':' .. kind, point)
+    if v then return number(v) end
+  end
+  return nil
+end
+
+-- true, false, or nil where a value is missing and nothing can be decided. One
+-- condition that is false decides alone.
+local function rule_conditions(conditions)
+  local all = true
+  for _, c in ipairs(conditions) do
+    local v, threshold = rule_value(c), number(field(c, 'threshold'))
+    local met = v and threshold and compare(v, field(c, 'operator'), threshold)
+    if met == false then return false end
+    if not met then all = nil end
+  end
+  return all
+end
+
+local function rule_act(now, id, n, a, report)
+  local kind = field(a, 'type')
+  if kind == 'control' then
+    local r = command_submit(now, { id = '', key = '', model = tostring(field(a, 'model_id') or ''),
+      control = tostring(field(a, 'control_name') or ''), value = field(a, 'value') or '', origin = 'rule:' .. id,
+      user = '', timeout = 10000 }, false)
+    report[#report + 1] = 'rule ' .. id .. ' gave command ' .. r[3]
+  elseif kind == 'alarm' then
+    local name = 'action' .. string.format('%d', n)
+    -- one open record per rule and action: more of the same would tell nothing new
+    if not redis.call('HGET', P .. 'alarm:open', 'rule:' .. id .. ':' .. name) then
+      alarm_raise(now, { model = 'rule', point = id, rule = name, value = '1.000000', threshold = '0.000000',
+        severity = field(a, 'severity') or 'medium', message = tostring(field(a, 'message') or 'rule ' .. id) })
+    end
+  elseif kind == 'notification' then
+    notify({ type = 'notification', rule_id = id, severity = field(a, 'severity') or 'medium',
+      message = tostring(field(a, 'message') or 'rule ' .. id), timestamp = now })
+  else
+    report[#report + 1] = 'rule ' .. id .. ': action ' .. string.format('%d', n) .. ' has no known type and was skipped'
+  end
+end
+
+-- Evaluates one rule. by_hand acts whenever the conditions are true; otherwise
+-- only when they were not before.
+local function rule_run(now, id, by_hand, report)
+  local h = redis.call('HMGET', P .. 'rule:' .. id, 'conditions', 'actions', 'disabled')
+  local conditions, actions = decode(h[1]), decode(h[2])
+  if not conditions or not actions or #conditions == 0 then
+    if h[1] or h[2] or by_hand then report[#report + 1] = 'rule ' .. id .. ' is missing or malformed and was skipped' end
+    return false
+  end
+  if h[3] == '1' and not by_hand then return false end
+  local met = rule_conditions(conditions)
+  if met == nil then return false end
+  local before = redis.call('HGET', P .. 'rules:state', id)
+  local state = met and '1' or '0'
+  if before ~= state then redis.call('HSET', P .. 'rules:state', id, state) end
+  if not met or (before == '1' and not by_hand) then return false end
+  redis.call('HINCRBY', P .. 'rule:stats:' .. id, 'execution_count', 1)
+  redis.call('HSET', P .. 'rule:stats:' .. id, 'last_execution', now)
+  for n, a in ipairs(actions) do
+    if type(a) == 'table' then rule_act(now, id, n, a, report) end
+  end
+  return true
+end

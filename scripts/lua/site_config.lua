@@ -1,0 +1,203 @@
+-- site_config: definitions of models, points, alarm rules and rules
+-- @version 1.0.0
+-- @include base
+--
+--   model        <now> <generation> <id> <json> <enabled 1|0> [<kind> <name> <channel:point> …]
+--   points       <now> <generation> <channel> [<point> <json> …]      all points of the channel
+--   alarm_rule   <now> <generation> <model> <point> <rule> <json>
+--   rule         <now> <generation> <id> <name> <disabled 1|0> <conditions json> <actions json> [<model:point> …]
+--   drop_model | drop_points | drop_alarm_rule | drop_rule   <now> <generation> <ids as above>
+--   touch        <now> <generation> [<model:point> <rules> …]   others changed a definition; the rules of each point
+-- An empty json in model's place stands for none. Changes mapping:version where
+-- something that batches are resolved with has changed.
+-- Answers OK and 1 (changed) or 0, NOTFOUND for a drop of nothing, GENERATION, INACTIVE.
+local op, id = ARGV[1], ARGV[4]
+local refusal = guard(ARGV[3])
+if refusal then return refusal end
+
+-- mapping:c2m keeps several targets of a point separated by commas
+local function targets_of(source)
+  local list = {}
+  for t in string.gmatch(redis.call('HGET', P .. 'mapping:c2m', source) or '', '[^,]+') do list[#list + 1] = t end
+  return list
+end
+
+local function store_targets(source, list)
+  if #list == 0 then
+    redis.call('HDEL', P .. 'mapping:c2m', source)
+  else
+    redis.call('HSET', P .. 'mapping:c2m', source, table.concat(list, ','))
+  end
+end
+
+local function unbind(source, target)
+  local kept = {}
+  for _, t in ipairs(targets_of(source)) do
+    if t ~= target then kept[#kept + 1] = t end
+  end
+  store_targets(source, kept)
+end
+
+local function bind(source, target)
+  local list = targets_of(source)
+  for _, t in ipairs(list) do
+    if t == target then return end
+  end
+  list[#list + 1] = target
+  store_targets(source, list)
+end
+
+-- Takes back what the stored definition of a model had bound.
+local function unbind_model(key)
+  local old = redis.call('HGETALL', key)
+  for i = 1, #old, 2 do
+    local name = string.match(old[i], '^binding:(.+)$')
+    if name then
+      unbind(string.match(old[i + 1], '^%a+:(.+)$') or '', id .. ':' .. name)
+      redis.call('HDEL', P .. 'mapping:m2c', id .. ':' .. name)
+    end
+  end
+end
+
+-- What would be written, as text, to see whether anything changes at all.
+local function same_hash(key, fields)
+  local now, n = redis.call('HGETALL', key), 0
+  for i = 1, #now, 2 do
+    if fields[now[i]] ~= now[i + 1] then return false end
+    n = n + 1
+  end
+  for _ in pairs(fields) do n = n - 1 end
+  return n == 0
+end
+
+local function changed()
+  redis.call('INCR', P .. 'mapping:version')
+  return { 'OK', '1' }
+end
+
+if op == 'touch' then
+  redis.call('DEL', P .. 'rules:index')
+  for i = 4, #ARGV, 2 do redis.call('HSET', P .. 'rules:index', ARGV[i], ARGV[i + 1]) end
+  return changed()
+end
+
+if op == 'model' then
+  local key = P .. 'model:' .. id
+  local fields = { json = ARGV[5] }
+  for i = 7, #ARGV, 3 do fields['binding:' .. ARGV[i + 1]] = ARGV[i] .. ':' .. ARGV[i + 2] end
+  local enabled = redis.call('SISMEMBER', P .. 'model:enabled', id) == 1
+  if same_hash(key, fields) and enabled == (ARGV[6] == '1') then
+    -- the definition is the same; make sure that the mapping still follows it
+    local complete = true
+    for i = 7, #ARGV, 3 do
+      local found = false
+      for _, t in ipairs(targets_of(ARGV[i + 2])) do found = found or t == id .. ':' .. ARGV[i + 1] end
+      complete = complete and found
+      if ARGV[i] == 'control' or ARGV[i] == 'adjustment' then
+        complete = complete and redis.call('HGET', P .. 'mapping:m2c', id .. ':' .. ARGV[i + 1]) == ARGV[i + 2]
+      end
+    end
+    if complete then return { 'OK', '0' } end
+  end
+  unbind_model(key)
+  redis.call('DEL', key)
+  for name, value in pairs(fields) do redis.call('HSET', key, name, value) end
+  for i = 7, #ARGV, 3 do
+    bind(ARGV[i + 2], id .. ':' .. ARGV[i + 1])
+    if ARGV[i] == 'control' or ARGV[i] == 'adjustment' then
+      redis.call('HSET', P .. 'mapping:m2c', id .. ':' .. ARGV[i + 1], ARGV[i + 2])
+    end
+  end
+  redis.call(ARGV[6] == '1' and 'SADD' or 'SREM', P .. 'model:enabled', id)
+  return changed()
+end
+
+if op == 'drop_model' then
+  local key = P .. 'model:' .. id
+  if redis.call('EXISTS', key) == 0 then return { 'NOTFOUND', id } end
+  unbind_model(key)
+  redis.call('DEL', key)
+  redis.call('SREM', P .. 'model:enabled', id)
+  for _, kind in ipairs({ 'measurement', 'signal', 'control', 'adjustment', 'text', 'ts', 'quality' }) do
+    redis.call('DEL', P .. 'modsrv:' .. id .. ':' .. kind)
+  end
+  return changed()
+end
+
+if op == 'points' then
+  local key, fields = P .. 'point:' .. id, {}
+  for i = 5, #ARGV, 2 do fields[ARGV[i]] = ARGV[i + 1] end
+  if same_hash(key, fields) then return { 'OK', '0' } end
+  redis.call('DEL', key)
+  for i = 5, #ARGV, 2 do redis.call('HSET', key, ARGV[i], ARGV[i + 1]) end
+  return changed()
+end
+
+if op == 'drop_points' then
+  if redis.call('DEL', P .. 'point:' .. id) == 0 then return { 'NOTFOUND', id } end
+  for _, part in ipairs({ 'm', 's', 'c', 'a', 'text', 'ts', 'quality', 'status' }) do
+    redis.call('DEL', P .. 'comsrv:' .. id .. ':' .. part)
+  end
+  return changed()
+end
+
+if op == 'alarm_rule' then
+  local key = P .. 'alarm:rules:' .. id .. ':' .. ARGV[5]
+  if redis.call('HGET', key, ARGV[6]) == ARGV[7] then return { 'OK', '0' } end
+  redis.call('HSET', key, ARGV[6], ARGV[7])
+  return changed()
+end
+
+if op == 'drop_alarm_rule' then
+  if redis.call('HDEL', P .. 'alarm:rules:' .. id .. ':' .. ARGV[5], ARGV[6]) == 0 then return { 'NOTFOUND', id } end
+  return changed()
+end
+
+-- rules:index keeps, for each point, the rules that look at it
+local function unindex_rule(old)
+  for source in string.gmatch(old or '', '[^,]+') do
+    local kept = {}
+    for r in string.gmatch(redis.call('HGET', P .. 'rules:index', source) or '', '[^,]+') do
+      if r ~= id then kept[#kept + 1] = r end
+    end
+    if #kept == 0 then
+      redis.call('HDEL', P .. 'rules:index', source)
+    else
+      redis.call('HSET', P .. 'rules:index', source, table.concat(kept, ','))
+    end
+  end
+end
+
+if op == 'rule' then
+  local key = P .. 'rule:' .. id
+  local sources = {}
+  for i = 9, #ARGV do sources[#sources + 1] = ARGV[i] end
+  local fields = { id = id, name = ARGV[5], disabled = ARGV[6], conditions = ARGV[7], actions = ARGV[8],
+    points = table.concat(sources, ',') }
+  local indexed = true
+  for _, s in ipairs(sources) do
+    local list = ',' .. (redis.call('HGET', P .. 'rules:index', s) or '') .. ','
+    indexed = indexed and string.find(list, ',' .. id .. ',', 1, true) ~= nil
+  end
+  if indexed and same_hash(key, fields) then return { 'OK', '0' } end
+  unindex_rule(redis.call('HGET', key, 'points'))
+  redis.call('DEL', key)
+  for name, value in pairs(fields) do redis.call('HSET', key, name, value) end
+  for _, s in ipairs(sources) do
+    local list = redis.call('HGET', P .. 'rules:index', s)
+    redis.call('HSET', P .. 'rules:index', s, list and (list .. ',' .. id) or id)
+  end
+  redis.call('HDEL', P .. 'rules:state', id)
+  return changed()
+end
+
+if op == 'drop_rule' then
+  local key = P .. 'rule:' .. id
+  if redis.call('EXISTS', key) == 0 then return { 'NOTFOUND', id } end
+  unindex_rule(redis.call('HGET', key, 'points'))
+  redis.call('DEL', key, P .. 'rule:stats:' .. id)
+  redis.call('HDEL', P .. 'rules:state', id)
+  return changed()
+end
+
+return { 'INVALID', 'unknown operation "' .. tostring(op) .. '"' }

@@ -1,0 +1,60 @@
+package scripts
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+func isNil(err error) bool { return errors.Is(err, redis.Nil) }
+
+// retry is call, repeated after a broken connection until ctx ends, at most a
+// few times. Only for operations that have no second effect.
+func (p *Plane) retry(ctx context.Context, name, op string, args ...any) ([]string, error) {
+	for attempt := 0; ; attempt++ {
+		reply, err := p.call(ctx, name, op, args...)
+		if err == nil || !errors.Is(err, ErrStore) || attempt == 3 || isAnswer(err) {
+			return reply, err
+		}
+		if !pause(ctx, backoff(attempt)) {
+			return nil, err
+		}
+	}
+}
+
+// isAnswer reports whether the error is the store's own answer, which would be
+// the same again, and not a broken connection. While Redis loads its data, or
+// is busy, or has no master, the answer will change.
+func isAnswer(err error) bool {
+	var answer redis.Error
+	if !errors.As(err, &answer) {
+		return false
+	}
+	for _, passing := range []string{"LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "MOVED", "ASK", "NOSCRIPT", "OOM", "MISCONF"} {
+		if redis.HasErrorPrefix(answer, passing) {
+			return false
+		}
+	}
+	return true
+}
+
+// backoff grows from 50 ms to 2 s, with jitter.
+func backoff(attempt int) time.Duration {
+	d := min(50*time.Millisecond<<min(attempt, 6), 2*time.Second)
+	return d/2 + rand.N(d/2)
+}
+
+// pause waits for d and reports whether ctx is still alive.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

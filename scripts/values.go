@@ -1,0 +1,109 @@
+package scripts
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/voltageems/voltage/model"
+)
+
+// Values returns the current values of a model's points, by name. A point that
+// never had a good value has the zero Time.
+func (p *Plane) Values(ctx context.Context, id string) (map[string]model.Value, error) {
+	pl, err := p.freshPlan(ctx)
+	if err != nil {
+		return nil, err
+	}
+	m, ok := pl.models[id]
+	if !ok {
+		return nil, fmt.Errorf("model %.80q: %w", id, ErrNotFound)
+	}
+	kinds := model.Kinds()
+	hashes := make([]*redis.MapStringStringCmd, 0, len(kinds)+3)
+	_, err = p.client.TxPipelined(ctx, func(tx redis.Pipeliner) error {
+		for _, k := range kinds {
+			hashes = append(hashes, tx.HGetAll(ctx, p.keys.modelValues(id, k)))
+		}
+		for _, part := range []string{"text", "ts", "quality"} {
+			hashes = append(hashes, tx.HGetAll(ctx, p.keys.modelPart(id, part)))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, storeError("reading the values of model "+id, err)
+	}
+	text, ts, quality := hashes[len(kinds)].Val(), hashes[len(kinds)+1].Val(), hashes[len(kinds)+2].Val()
+	values := make(map[string]model.Value, len(ts))
+	for i, k := range kinds {
+		for name, v := range hashes[i].Val() {
+			values[name] = numeric(v, k, m.units[name], millis(ts[name]))
+		}
+	}
+	for name, v := range text {
+		values[name] = model.Value{Text: v, Kind: m.kinds[name], Time: millis(ts[name])}
+	}
+	setQualities(values, quality, func(name string) (model.Kind, string) { return m.kinds[name], m.units[name] })
+	return values, nil
+}
+
+// ChannelValues returns the current values of a channel's points, by point id.
+// Time is set only for points whose device gives one.
+func (p *Plane) ChannelValues(ctx context.Context, channel string) (map[string]model.Value, error) {
+	pl, err := p.freshPlan(ctx)
+	if err != nil {
+		return nil, err
+	}
+	points := pl.points[channel]
+	kinds := model.Kinds()
+	hashes := make([]*redis.MapStringStringCmd, 0, len(kinds)+3)
+	_, err = p.client.TxPipelined(ctx, func(tx redis.Pipeliner) error {
+		for _, k := range kinds {
+			hashes = append(hashes, tx.HGetAll(ctx, p.keys.channelValues(channel, k)))
+		}
+		for _, part := range []string{"text", "ts", "quality"} {
+			hashes = append(hashes, tx.HGetAll(ctx, p.keys.channelPart(channel, part)))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, storeError("reading the values of channel "+channel, err)
+	}
+	text, ts, quality := hashes[len(kinds)].Val(), hashes[len(kinds)+1].Val(), hashes[len(kinds)+2].Val()
+	values := map[string]model.Value{}
+	for i, k := range kinds {
+		for id, v := range hashes[i].Val() {
+			values[id] = numeric(v, k, points[id].Unit, millis(ts[id]))
+		}
+	}
+	for id, v := range text {
+		values[id] = model.Value{Text: v, Kind: points[id].Kind, Time: millis(ts[id])}
+	}
+	setQualities(values, quality, func(id string) (model.Kind, string) { return points[id].Kind, points[id].Unit })
+	return values, nil
+}
+
+func numeric(text string, k model.Kind, unit string, at time.Time) model.Value {
+	v := model.Value{Kind: k, Unit: unit, Time: at}
+	n, err := strconv.ParseFloat(text, 64)
+	if err != nil || !model.Finite(n) {
+		v.Quality = model.Invalid // another program wrote what is no number
+		return v
+	}
+	v.Value = n
+	return v
+}
+
+func setQualities(values map[string]model.Value, quality map[string]string, known func(string) (model.Kind, string)) {
+	for name, text := range quality {
+		v, ok := values[name]
+		if !ok {
+			v.Kind, v.Unit = known(name)
+		}
+		v.Quality, _ = model.ParseQuality(text)
+		values[name] = v
+	}
+}

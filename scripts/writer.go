@@ -1,0 +1,225 @@
+package scripts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"time"
+
+	"github.com/voltageems/voltage/model"
+)
+
+// MaxBatch is the most samples in one call of Writer.Write.
+const MaxBatch = 500
+
+// Writer sends the samples of one owned channel through data_sync. It is for
+// one goroutine. In steady state it allocates nothing per point.
+type Writer struct {
+	p      *Plane
+	lease  Lease
+	index  map[string]int // point id → place in points
+	points []writerPoint
+	batch  int64 // number of the last batch
+
+	plan   *plan
+	digest uint64
+	build  builder
+}
+
+// writerPoint is a point with everything that a batch needs of it.
+type writerPoint struct {
+	id     string
+	kind   model.Kind
+	text   bool
+	routes []writerRoute
+	// the last usable value that was sent
+	value float64
+	last  string // of a text point
+	known bool
+	// the newest device time that is stored, and that of the batch being built
+	at, building time.Time
+	// the quality that is stored, and whether that is certain
+	quality model.Quality
+	settled bool
+}
+
+// writerRoute is a route with its strings made once.
+type writerRoute struct {
+	target int // place in builder.models
+	name   string
+	kind   model.Kind
+	alarms []writerAlarm
+	rules  []string
+	packed string // "model:name", the name in the history and cloud queues
+}
+
+type writerAlarm struct{ model, point, rule, operator, threshold, hysteresis string }
+
+// NewWriter returns the Writer for a channel that was acquired. The points are
+// the channel's; samples of others are refused.
+func (p *Plane) NewWriter(l Lease, points []model.Point) *Writer {
+	w := &Writer{p: p, lease: l, index: make(map[string]int, len(points)), points: make([]writerPoint, len(points))}
+	for i, pt := range points {
+		w.index[pt.ID] = i
+		w.points[i] = writerPoint{id: pt.ID, kind: pt.Kind, text: pt.Text}
+	}
+	return w
+}
+
+// Write stores samples: the channel's values, the models', update messages,
+// alarms, rules and the queues, in one atomic step. A refresh repeats values
+// that did not change: it is not history and runs no rules.
+//
+// It returns only when the samples are stored (nil), when another engine owns
+// the channel or the data was lost (ErrFenced: acquire again and send
+// everything), or when ctx ends; over a broken connection it repeats the same
+// batch, which has no second effect. stale is true when the definitions had
+// changed: then everything has to be sent again as a refresh, for values that
+// did not change may have new targets. warnings name what was left out.
+func (w *Writer) Write(ctx context.Context, samples []model.Sample, refresh bool) (stale bool, warnings []string, err error) {
+	if len(samples) == 0 {
+		return false, nil, nil
+	}
+	if len(samples) > MaxBatch {
+		return false, nil, fmt.Errorf("%w: channel %s: %d samples in a batch: at most %d", model.ErrInvalid, w.lease.Channel, len(samples), MaxBatch)
+	}
+	for i := range samples {
+		if err := w.check(&samples[i]); err != nil {
+			return false, nil, err
+		}
+	}
+	w.batch++
+	s := w.p.scripts["data_sync"]
+	defer func() {
+		if err != nil {
+			w.unsettle(samples)
+		}
+	}()
+	for attempt, broken := 0, 0; ; {
+		if w.plan == nil {
+			pl, err := w.p.currentPlan(ctx)
+			if err != nil {
+				if !pause(ctx, backoff(broken)) {
+					return stale, nil, err
+				}
+				broken++
+				continue
+			}
+			if err := w.deviceTimes(ctx); err != nil {
+				if !pause(ctx, backoff(broken)) {
+					return stale, nil, err
+				}
+				broken++
+				continue
+			}
+			stale = w.resolve(pl) || stale
+		}
+		if attempt+broken > 0 {
+			w.unsettle(samples)
+		}
+		generation := *w.p.generation.Load()
+		args := w.build.args(w, s, generation, samples, refresh)
+		reply, again, err := w.p.send(ctx, s, args, attempt, generation, false)
+		switch {
+		case err != nil:
+			if ctx.Err() != nil || isAnswer(err) {
+				return stale, nil, err
+			}
+			w.p.log.Warn("storing samples failed; repeating", "channel", w.lease.Channel, "error", err)
+			if !pause(ctx, backoff(broken)) {
+				return stale, nil, err
+			}
+			broken++
+		case again:
+			attempt++
+		case len(reply) > 0 && reply[0] == "MAPPING" && attempt < 100:
+			attempt++
+			pl, err := w.p.loadPlan(ctx, w.plan)
+			if err != nil {
+				w.p.log.Warn("reading the definitions failed; repeating", "channel", w.lease.Channel, "error", err)
+				if !pause(ctx, backoff(attempt)) {
+					return stale, nil, err
+				}
+				continue
+			}
+			stale = w.resolve(pl) || stale
+		default:
+			if err := codeError("data_sync", reply); err != nil {
+				return stale, nil, fmt.Errorf("channel %s: %w", w.lease.Channel, err)
+			}
+			for i := range samples {
+				pt := &w.points[w.index[samples[i].Point]]
+				pt.at = pt.building
+			}
+			if len(reply) > 1 {
+				warnings = reply[1:]
+			}
+			return stale, warnings, nil
+		}
+	}
+}
+
+var errForeignPoint = errors.New("no such point in the channel")
+
+func (w *Writer) check(s *model.Sample) error {
+	i, ok := w.index[s.Point]
+	if !ok {
+		return fmt.Errorf("channel %s: sample of point %.80q: %w", w.lease.Channel, s.Point, errForeignPoint)
+	}
+	if s.Quality.Usable() && !w.points[i].text && !model.Storable(s.Value) {
+		return fmt.Errorf("%w: channel %s: sample of point %s: value %v cannot be stored", model.ErrInvalid, w.lease.Channel, s.Point, s.Value)
+	}
+	return nil
+}
+
+// resolve works out the routes of every point, and reports whether they differ
+// from those before.
+func (w *Writer) resolve(pl *plan) bool {
+	w.plan = pl
+	routes := pl.routes[w.lease.Channel]
+	h := fnv.New64a()
+	w.build.reset(w.p, w.lease.Channel)
+	for i := range w.points {
+		pt := &w.points[i]
+		pt.routes = nil
+		for _, r := range routes[pt.id] {
+			fmt.Fprintln(h, pt.id, r.model, r.name, r.kind, r.rules, r.alarms)
+			wr := writerRoute{target: w.build.target(w.p, r.model), name: r.name, kind: r.kind, rules: r.rules, packed: r.model + ":" + r.name}
+			if !pt.text {
+				for _, a := range r.alarms {
+					wr.alarms = append(wr.alarms, writerAlarm{r.model, r.name, a.ID, string(a.Operator),
+						model.FormatValue(a.Threshold), model.FormatValue(a.Hysteresis)})
+				}
+			}
+			pt.routes = append(pt.routes, wr)
+		}
+		pt.settled = false
+	}
+	before := w.digest
+	w.digest = h.Sum64()
+	return before != 0 && before != w.digest
+}
+
+// deviceTimes learns which device times the owner before has stored, so that
+// older samples are not taken for newer ones.
+func (w *Writer) deviceTimes(ctx context.Context) error {
+	h, err := w.p.client.HGetAll(ctx, w.p.keys.channelPart(w.lease.Channel, "ts")).Result()
+	if err != nil && !isAnswer(err) {
+		return storeError("reading the device times of channel "+w.lease.Channel, err)
+	}
+	for id, ms := range h {
+		if i, ok := w.index[id]; ok {
+			w.points[i].at = millis(ms)
+		}
+	}
+	return nil
+}
+
+// unsettle forgets the stored quality of the samples' points: after a failed
+// try nobody knows it.
+func (w *Writer) unsettle(samples []model.Sample) {
+	for i := range samples {
+		w.points[w.index[samples[i].Point]].settled = false
+	}
+}
