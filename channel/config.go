@@ -2,6 +2,9 @@ package channel
 
 import (
 	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/voltageems/voltage/model"
@@ -103,4 +106,30 @@ func (c Config) Validate() error {
 		seen[p.ID] = true
 	}
 	return nil
+}
+
+// NewDriver makes the channel's driver, nil for a channel without one. It does
+// no I/O. Errors name the channel; a Factory that panics is an error too.
+func (c Config) NewDriver(log *slog.Logger, clock model.Clock) (d Driver, err error) {
+	if c.Driver == nil {
+		return nil, nil
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			d, err = nil, fmt.Errorf("%w: channel %s: the driver panicked: %v", model.ErrInvalid, c.ID, p)
+		}
+	}()
+	c = c.WithDefaults()
+	points := slices.Clone(c.Points) // the driver may keep them
+	for i := range points {
+		points[i].Labels = maps.Clone(points[i].Labels)
+	}
+	d, err = c.Driver(Setup{ID: c.ID, Points: points, Scan: c.Scan, Timeout: c.Timeout, Log: log.With("channel", c.ID), Clock: clock})
+	if err != nil {
+		return nil, fmt.Errorf("channel %s: %w", c.ID, err)
+	}
+	if d == nil {
+		return nil, fmt.Errorf("%w: channel %s: the factory made no driver", model.ErrInvalid, c.ID)
+	}
+	return d, nil
 }

@@ -111,6 +111,9 @@ func (c Command) Validate() error {
 	if c.ID != "" && !ValidID(c.ID) {
 		return CheckID("command", c.ID)
 	}
+	if c.ID == "journal" { // command:journal is the stream of transitions
+		return fmt.Errorf("%w: command: the id journal is reserved", ErrInvalid)
+	}
 	where := c.Model + ":" + c.Control
 	switch {
 	case !Storable(c.Value):

@@ -52,6 +52,9 @@ func (m Instance) Validate() error {
 	if err := CheckID("model", m.ID); err != nil {
 		return err
 	}
+	if m.ID == "enabled" { // model:enabled is the set of enabled models
+		return fmt.Errorf("%w: model: the id enabled is reserved", ErrInvalid)
+	}
 	seen := map[string]Kind{}
 	for _, k := range Kinds() {
 		bindings := m.Bindings(k)

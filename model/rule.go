@@ -116,7 +116,7 @@ func (a Action) validate() error {
 		}
 	case ActionAlarm, ActionNotification:
 		if a.Message == "" {
-			return fmt.Errorf("%w: a %s needs a message", ErrInvalid, a.Type)
+			return fmt.Errorf("%w: %s: the message is missing", ErrInvalid, a.Type)
 		}
 	default:
 		return fmt.Errorf("%w: type %.20q: want control, alarm or notification", ErrInvalid, string(a.Type))

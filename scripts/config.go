@@ -134,3 +134,27 @@ func (p *Plane) define(ctx context.Context, op string, args ...any) error {
 	_, err := p.retry(ctx, "site_config", op, args...)
 	return err
 }
+
+// Remember notes that an engine of this name defined something, so that a later
+// run can tell what it does not define any more.
+func (p *Plane) Remember(ctx context.Context, engine string, names ...string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	members := make([]any, len(names))
+	for i, name := range names {
+		members[i] = name
+	}
+	return storeError("noting definitions", p.client.SAdd(ctx, p.keys.defined(engine), members...).Err())
+}
+
+// Forget takes back Remember.
+func (p *Plane) Forget(ctx context.Context, engine, name string) error {
+	return storeError("forgetting a definition", p.client.SRem(ctx, p.keys.defined(engine), name).Err())
+}
+
+// Remembered returns what engines of this name defined.
+func (p *Plane) Remembered(ctx context.Context, engine string) ([]string, error) {
+	names, err := p.client.SMembers(ctx, p.keys.defined(engine)).Result()
+	return names, storeError("reading the definitions of engine "+engine, err)
+}

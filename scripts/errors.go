@@ -44,7 +44,7 @@ func codeError(script string, reply []string) error {
 		return fmt.Errorf("%w %s: empty reply", ErrScript, script)
 	}
 	switch reply[0] {
-	case "OK", "DUPLICATE", "SAME":
+	case "OK", "DUPLICATE", "SAME", "REJECTED":
 		return nil
 	}
 	detail := ""

@@ -38,7 +38,6 @@ func (k keys) generation() string     { return k.key("site", "generation") }
 func (k keys) schema() string         { return k.key("site", "schema") }
 func (k keys) mappingVersion() string { return k.key("mapping", "version") }
 func (k keys) c2m() string            { return k.key("mapping", "c2m") }
-func (k keys) m2c() string            { return k.key("mapping", "m2c") }
 func (k keys) enabled() string        { return k.key("model", "enabled") }
 
 func (k keys) channelValues(channel string, kind model.Kind) string {
@@ -50,9 +49,6 @@ func (k keys) modelValues(id string, kind model.Kind) string {
 }
 func (k keys) modelPart(id, part string) string { return k.key("modsrv", id, part) }
 
-func (k keys) points(channel string) string          { return k.key("point", channel) }
-func (k keys) model(id string) string                { return k.key("model", id) }
-func (k keys) rule(id string) string                 { return k.key("rule", id) }
 func (k keys) ruleStats(id string) string            { return k.key("rule", "stats", id) }
 func (k keys) alarm(id string) string                { return k.key("alarm", id) }
 func (k keys) alarmRules(model, point string) string { return k.key("alarm", "rules", model, point) }
@@ -71,3 +67,6 @@ func (k keys) scriptSource(name, version string) string { return k.key("lua", "s
 func (k keys) scriptLoaded(version string) string       { return k.key("lua", "loaded", version) }
 
 func (k keys) update(model string) string { return k.key("modsrv", model, "update") }
+
+// defined keeps what an engine of this name defined.
+func (k keys) defined(engine string) string { return k.key("site", "defined", engine) }

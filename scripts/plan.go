@@ -208,13 +208,35 @@ func newPlan(s *stored) *plan {
 					complain(fmt.Errorf("model %s: %s: %w", id, name, err))
 					continue
 				}
-				pm.kinds[name], pm.units[name] = k, pl.points[ref.Owner][ref.Name].Unit
+				pt, known := pl.points[ref.Owner][ref.Name]
+				if !known {
+					complain(fmt.Errorf("model %s: %s %s is bound to %s, which does not exist", id, k, name, source))
+				} else if k.Writable() && !pt.Kind.Writable() {
+					complain(fmt.Errorf("model %s: %s %s is bound to %s, which is a %s", id, k, name, source, pt.Kind))
+				}
+				pm.kinds[name], pm.units[name] = k, pt.Unit
 			}
 		}
 		pl.models[id] = pm
 	}
 	alarms := s.parseAlarmRules(complain)
 	rules := s.parseRules(complain)
+	targets := map[string]bool{}
+	for _, list := range s.c2m {
+		for target := range strings.SplitSeq(list, ",") {
+			targets[target] = true
+		}
+	}
+	for _, watched := range slices.Sorted(maps.Keys(alarms)) {
+		if !targets[watched] {
+			complain(fmt.Errorf("alarm rules of %s: no such point is mapped", watched))
+		}
+	}
+	for _, watched := range slices.Sorted(maps.Keys(rules)) {
+		if !targets[watched] {
+			complain(fmt.Errorf("rules %s look at %s: no such point is mapped", strings.Join(rules[watched], ", "), watched))
+		}
+	}
 	for source, ids := range rules {
 		pl.index[source] = strings.Join(ids, ",")
 	}
@@ -362,4 +384,11 @@ func (p *Plane) freshPlan(ctx context.Context) (*plan, error) {
 		return p.loadPlan(ctx, pl)
 	}
 	return pl, nil
+}
+
+// Reload takes notice of changed definitions at once, instead of with the next
+// batch or Reconcile.
+func (p *Plane) Reload(ctx context.Context) error {
+	_, err := p.freshPlan(ctx)
+	return err
 }

@@ -38,7 +38,7 @@ func (s *testSite) hash(t *testing.T, name string) map[string]string {
 	return h
 }
 
-const start = 1_790_000_000_000
+const start int64 = 1_790_000_000_000
 
 func newSite(t *testing.T, client redis.UniversalClient) *testSite {
 	t.Helper()
@@ -80,106 +80,114 @@ func sample(point string, value float64) model.Sample {
 
 func TestBatch(t *testing.T) {
 	t.Parallel()
-	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
-		s := newSite(t, client)
-		w := s.NewWriter(s.lease, s.points)
-		_, warnings, err := w.Write(t.Context(), []model.Sample{sample("1", 12.5), sample("3", 1), sample("4", -0.0000001),
-			{Point: "5", Text: "A,B%"}, {Point: "2", Value: 21, Time: time.UnixMilli(start - 5)}}, false)
-		require.NoError(t, err)
-		require.Empty(t, warnings)
+	storetest.Each(t, testBatch)
+}
 
-		require.Equal(t, map[string]string{"1": "12.500000", "2": "21.000000"}, s.hash(t, "comsrv:1001:m"))
-		require.Equal(t, map[string]string{"3": "1.000000"}, s.hash(t, "comsrv:1001:s"))
-		require.Equal(t, map[string]string{"4": "0.000000"}, s.hash(t, "comsrv:1001:c"))
-		require.Equal(t, map[string]string{"5": "A,B%"}, s.hash(t, "comsrv:1001:text"))
-		require.Equal(t, map[string]string{"2": fmt.Sprint(start - 5)}, s.hash(t, "comsrv:1001:ts"))
-		require.Equal(t, map[string]string{"active_power": "12.500000", "temperature": "21.000000"}, s.hash(t, "modsrv:pcs1:measurement"))
-		require.Equal(t, map[string]string{"running": "1.000000"}, s.hash(t, "modsrv:pcs1:signal"))
-		require.Equal(t, map[string]string{"power_setpoint": "0.000000"}, s.hash(t, "modsrv:pcs1:control"))
+func testBatch(t *testing.T, client redis.UniversalClient) {
+	s := newSite(t, client)
+	w := s.NewWriter(s.lease, s.points)
+	_, warnings, err := w.Write(t.Context(), []model.Sample{sample("1", 12.5), sample("3", 1), sample("4", -0.0000001),
+		{Point: "5", Text: "A,B%"}, {Point: "2", Value: 21, Time: time.UnixMilli(start - 5)}}, false)
+	require.NoError(t, err)
+	require.Empty(t, warnings)
 
-		values, err := s.Values(t.Context(), "pcs1")
-		require.NoError(t, err)
-		require.Equal(t, model.Value{Value: 12.5, Unit: "kW", Time: time.UnixMilli(start)}, values["active_power"])
-		require.Equal(t, model.Value{Text: "A,B%", Time: time.UnixMilli(start)}, values["serial"])
-		require.Equal(t, time.UnixMilli(start-5), values["temperature"].Time)
+	require.Equal(t, map[string]string{"1": "12.500000", "2": "21.000000"}, s.hash(t, "comsrv:1001:m"))
+	require.Equal(t, map[string]string{"3": "1.000000"}, s.hash(t, "comsrv:1001:s"))
+	require.Equal(t, map[string]string{"4": "0.000000"}, s.hash(t, "comsrv:1001:c"))
+	require.Equal(t, map[string]string{"5": "A,B%"}, s.hash(t, "comsrv:1001:text"))
+	require.Equal(t, map[string]string{"2": fmt.Sprint(start - 5)}, s.hash(t, "comsrv:1001:ts"))
+	require.Equal(t, map[string]string{"active_power": "12.500000", "temperature": "21.000000"}, s.hash(t, "modsrv:pcs1:measurement"))
+	require.Equal(t, map[string]string{"running": "1.000000"}, s.hash(t, "modsrv:pcs1:signal"))
+	require.Equal(t, map[string]string{"power_setpoint": "0.000000"}, s.hash(t, "modsrv:pcs1:control"))
 
-		// a sample older than the stored one is history alone
-		_, _, err = w.Write(t.Context(), []model.Sample{{Point: "2", Value: 7, Time: time.UnixMilli(start - 500)}}, false)
-		require.NoError(t, err)
-		require.Equal(t, "21.000000", s.hash(t, "comsrv:1001:m")["2"])
-		entries, err := client.XRange(t.Context(), s.key("hissrv:queue"), "-", "+").Result()
-		require.NoError(t, err)
-		require.Len(t, entries, 2)
-		require.Equal(t, "6", entries[1].Values["count"])
-		require.Equal(t, fmt.Sprintf("pcs1:temperature\t7.000000\t%d\n", start-500), entries[1].Values["points"])
-		require.Equal(t, fmt.Sprint(start), entries[0].Values["time"])
-	})
+	values, err := s.Values(t.Context(), "pcs1")
+	require.NoError(t, err)
+	require.Equal(t, model.Value{Value: 12.5, Unit: "kW", Time: time.UnixMilli(start)}, values["active_power"])
+	require.Equal(t, model.Value{Text: "A,B%", Time: time.UnixMilli(start)}, values["serial"])
+	require.Equal(t, time.UnixMilli(start-5), values["temperature"].Time)
+
+	// a sample older than the stored one is history alone
+	_, _, err = w.Write(t.Context(), []model.Sample{{Point: "2", Value: 7, Time: time.UnixMilli(start - 500)}}, false)
+	require.NoError(t, err)
+	require.Equal(t, "21.000000", s.hash(t, "comsrv:1001:m")["2"])
+	entries, err := client.XRange(t.Context(), s.key("hissrv:queue"), "-", "+").Result()
+	require.NoError(t, err)
+	require.Len(t, entries, 2)
+	require.Equal(t, "6", entries[1].Values["count"])
+	require.Equal(t, fmt.Sprintf("pcs1:temperature\t7.000000\t%d\n", start-500), entries[1].Values["points"])
+	require.Equal(t, fmt.Sprint(start), entries[0].Values["time"])
 }
 
 func TestQuality(t *testing.T) {
 	t.Parallel()
-	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
-		s := newSite(t, client)
-		w := s.NewWriter(s.lease, s.points)
-		write := func(samples ...model.Sample) {
-			t.Helper()
-			_, warnings, err := w.Write(t.Context(), samples, false)
-			require.NoError(t, err)
-			require.Empty(t, warnings)
-		}
-		write(sample("1", 1), model.Sample{Point: "2", Quality: model.Offline})
-		s.now.Add(1000)
-		write(model.Sample{Point: "1", Quality: model.Offline})
-		require.Equal(t, map[string]string{"1": "offline", "2": "offline"}, s.hash(t, "comsrv:1001:quality"))
-		values, err := s.Values(t.Context(), "pcs1")
+	storetest.Each(t, testQuality)
+}
+
+func testQuality(t *testing.T, client redis.UniversalClient) {
+	s := newSite(t, client)
+	w := s.NewWriter(s.lease, s.points)
+	write := func(samples ...model.Sample) {
+		t.Helper()
+		_, warnings, err := w.Write(t.Context(), samples, false)
 		require.NoError(t, err)
-		require.Equal(t, model.Value{Value: 1, Quality: model.Offline, Unit: "kW", Time: time.UnixMilli(start)}, values["active_power"])
-		require.True(t, values["temperature"].Time.IsZero())
-		require.Equal(t, model.Offline, values["temperature"].Quality)
-		write(sample("1", 2), sample("2", 3))
-		require.Empty(t, s.hash(t, "comsrv:1001:quality"))
-		require.Empty(t, s.hash(t, "modsrv:pcs1:quality"))
-	})
+		require.Empty(t, warnings)
+	}
+	write(sample("1", 1), model.Sample{Point: "2", Quality: model.Offline})
+	s.now.Add(1000)
+	write(model.Sample{Point: "1", Quality: model.Offline})
+	require.Equal(t, map[string]string{"1": "offline", "2": "offline"}, s.hash(t, "comsrv:1001:quality"))
+	values, err := s.Values(t.Context(), "pcs1")
+	require.NoError(t, err)
+	require.Equal(t, model.Value{Value: 1, Quality: model.Offline, Unit: "kW", Time: time.UnixMilli(start)}, values["active_power"])
+	require.True(t, values["temperature"].Time.IsZero())
+	require.Equal(t, model.Offline, values["temperature"].Quality)
+	write(sample("1", 2), sample("2", 3))
+	require.Empty(t, s.hash(t, "comsrv:1001:quality"))
+	require.Empty(t, s.hash(t, "modsrv:pcs1:quality"))
 }
 
 func TestBatchIsFencedAndIdempotent(t *testing.T) {
 	t.Parallel()
-	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
-		s := newSite(t, client)
-		hook := &dropReplies{}
-		single, ok := client.(*redis.Client)
-		require.True(t, ok)
-		lossy := redis.NewClient(single.Options())
-		t.Cleanup(func() { lossy.Close() })
-		lossy.AddHook(hook)
-		other, err := scripts.New(lossy, scripts.Options{Site: strings.Trim(s.prefix, "{}:"), HistoryBytes: 1 << 20})
-		require.NoError(t, err)
-		require.NoError(t, other.Prepare(t.Context()))
+	storetest.Each(t, testBatchIsFencedAndIdempotent)
+}
 
-		w := other.NewWriter(s.lease, s.points)
-		for i := range 20 {
-			hook.drop.Store(int64(i % 3)) // the first tries of every call are done, and their replies lost
-			_, _, err := w.Write(t.Context(), []model.Sample{sample("1", float64(i))}, false)
-			require.NoError(t, err)
-		}
-		require.Positive(t, hook.dropped.Load())
-		n, err := client.XLen(t.Context(), s.key("hissrv:queue")).Result()
-		require.NoError(t, err)
-		require.EqualValues(t, 20, n)
+func testBatchIsFencedAndIdempotent(t *testing.T, client redis.UniversalClient) {
+	s := newSite(t, client)
+	hook := &dropReplies{}
+	single, ok := client.(*redis.Client)
+	if !ok {
+		t.Skip("the replies of a cluster are not dropped here")
+	}
+	lossy := redis.NewClient(single.Options())
+	t.Cleanup(func() { lossy.Close() })
+	lossy.AddHook(hook)
+	other, err := scripts.New(lossy, scripts.Options{Site: strings.Trim(s.prefix, "{}:"), HistoryBytes: 1 << 20})
+	require.NoError(t, err)
+	require.NoError(t, other.Prepare(t.Context()))
 
-		second, err := s.Acquire(t.Context(), "1001", "engine", time.Minute)
+	w := other.NewWriter(s.lease, s.points)
+	for i := range 20 {
+		hook.drop.Store(int64(i % 3)) // the first tries of every call are done, and their replies lost
+		_, _, err := w.Write(t.Context(), []model.Sample{sample("1", float64(i))}, false)
 		require.NoError(t, err)
-		require.NotEqual(t, s.lease.Epoch, second.Epoch)
-		_, _, err = w.Write(t.Context(), []model.Sample{sample("1", 99)}, false)
-		require.ErrorIs(t, err, scripts.ErrFenced)
-		require.Equal(t, "19.000000", s.hash(t, "comsrv:1001:m")["1"])
-		require.ErrorIs(t, s.Renew(t.Context(), s.lease, time.Minute), scripts.ErrFenced)
-		_, err = s.Acquire(t.Context(), "1001", "other", time.Minute)
-		require.ErrorIs(t, err, scripts.ErrHeld)
-		require.NoError(t, s.Release(t.Context(), second))
-		_, err = s.Acquire(t.Context(), "1001", "other", time.Minute)
-		require.NoError(t, err)
-	})
+	}
+	require.Positive(t, hook.dropped.Load())
+	n, err := client.XLen(t.Context(), s.key("hissrv:queue")).Result()
+	require.NoError(t, err)
+	require.EqualValues(t, 20, n)
+
+	second, err := s.Acquire(t.Context(), "1001", "engine", time.Minute)
+	require.NoError(t, err)
+	require.NotEqual(t, s.lease.Epoch, second.Epoch)
+	_, _, err = w.Write(t.Context(), []model.Sample{sample("1", 99)}, false)
+	require.ErrorIs(t, err, scripts.ErrFenced)
+	require.Equal(t, "19.000000", s.hash(t, "comsrv:1001:m")["1"])
+	require.ErrorIs(t, s.Renew(t.Context(), s.lease, time.Minute), scripts.ErrFenced)
+	_, err = s.Acquire(t.Context(), "1001", "other", time.Minute)
+	require.ErrorIs(t, err, scripts.ErrHeld)
+	require.NoError(t, s.Release(t.Context(), second))
+	_, err = s.Acquire(t.Context(), "1001", "other", time.Minute)
+	require.NoError(t, err)
 }
 
 // dropReplies loses the replies of script calls after they were executed.
@@ -203,81 +211,118 @@ func (h *dropReplies) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 
 func TestMappingChangesAreFollowed(t *testing.T) {
 	t.Parallel()
-	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
-		s := newSite(t, client)
-		w := s.NewWriter(s.lease, s.points)
-		_, _, err := w.Write(t.Context(), []model.Sample{sample("1", 1)}, false)
-		require.NoError(t, err)
-		require.NoError(t, s.PutModel(t.Context(), model.Instance{ID: "site", Measurements: map[string]string{"battery": "1001:1"}}))
-		stale, _, err := w.Write(t.Context(), []model.Sample{sample("1", 2)}, false)
-		require.NoError(t, err)
-		require.True(t, stale)
-		require.Equal(t, "2.000000", s.hash(t, "modsrv:site:measurement")["battery"])
-		require.Equal(t, "2.000000", s.hash(t, "modsrv:pcs1:measurement")["active_power"])
+	storetest.Each(t, testMappingChangesAreFollowed)
+}
 
-		// another program changes the mapping without a word
-		require.NoError(t, client.HSet(t.Context(), s.key("mapping:c2m"), "1001:2", "weather:air").Err())
-		_, err = s.Reconcile(t.Context())
-		require.NoError(t, err)
-		_, _, err = w.Write(t.Context(), []model.Sample{sample("2", 20)}, false)
-		require.NoError(t, err)
-		require.Equal(t, "20.000000", s.hash(t, "modsrv:weather:measurement")["air"])
+func testMappingChangesAreFollowed(t *testing.T, client redis.UniversalClient) {
+	s := newSite(t, client)
+	w := s.NewWriter(s.lease, s.points)
+	_, _, err := w.Write(t.Context(), []model.Sample{sample("1", 1)}, false)
+	require.NoError(t, err)
+	require.NoError(t, s.PutModel(t.Context(), model.Instance{ID: "site", Measurements: map[string]string{"battery": "1001:1"}}))
+	stale, _, err := w.Write(t.Context(), []model.Sample{sample("1", 2)}, false)
+	require.NoError(t, err)
+	require.True(t, stale)
+	require.Equal(t, "2.000000", s.hash(t, "modsrv:site:measurement")["battery"])
+	require.Equal(t, "2.000000", s.hash(t, "modsrv:pcs1:measurement")["active_power"])
 
-		require.NoError(t, s.DropModel(t.Context(), "site"))
-		require.Equal(t, "pcs1:active_power", s.hash(t, "mapping:c2m")["1001:1"])
-		require.ErrorIs(t, s.DropModel(t.Context(), "site"), scripts.ErrNotFound)
-	})
+	// another program changes the mapping without a word
+	require.NoError(t, client.HSet(t.Context(), s.key("mapping:c2m"), "1001:2", "weather:air").Err())
+	_, err = s.Reconcile(t.Context())
+	require.NoError(t, err)
+	_, _, err = w.Write(t.Context(), []model.Sample{sample("2", 20)}, false)
+	require.NoError(t, err)
+	require.Equal(t, "20.000000", s.hash(t, "modsrv:weather:measurement")["air"])
+
+	require.NoError(t, s.DropModel(t.Context(), "site"))
+	require.Equal(t, "pcs1:active_power", s.hash(t, "mapping:c2m")["1001:1"])
+	require.ErrorIs(t, s.DropModel(t.Context(), "site"), scripts.ErrNotFound)
 }
 
 func TestLostDataIsRestored(t *testing.T) {
 	t.Parallel()
-	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
-		s := newSite(t, client)
-		w := s.NewWriter(s.lease, s.points)
-		_, _, err := w.Write(t.Context(), []model.Sample{sample("1", 1)}, false)
-		require.NoError(t, err)
-		require.NoError(t, client.ScriptFlush(t.Context()).Err())
-		_, _, err = w.Write(t.Context(), []model.Sample{sample("1", 2)}, false)
-		require.NoError(t, err)
-		require.Equal(t, "2.000000", s.hash(t, "modsrv:pcs1:measurement")["active_power"])
+	storetest.Each(t, testLostDataIsRestored)
+}
 
-		// all keys of the site, as FLUSHALL would, but other tests share the store
-		keys, err := client.Keys(t.Context(), s.prefix+"*").Result()
-		require.NoError(t, err)
-		require.NotEmpty(t, keys)
-		require.NoError(t, client.Del(t.Context(), keys...).Err())
-		_, _, err = w.Write(t.Context(), []model.Sample{sample("1", 3)}, false)
-		require.ErrorIs(t, err, scripts.ErrFenced)
-		require.Equal(t, "pcs1:active_power", s.hash(t, "mapping:c2m")["1001:1"])
-		s.now.Add(1)
-		lease, err := s.Acquire(t.Context(), "1001", "engine", time.Minute)
-		require.NoError(t, err)
-		require.Greater(t, lease.Epoch, s.lease.Epoch)
-		w = s.NewWriter(lease, s.points)
-		_, _, err = w.Write(t.Context(), []model.Sample{sample("1", 3)}, false)
-		require.NoError(t, err)
-		require.Equal(t, "3.000000", s.hash(t, "modsrv:pcs1:measurement")["active_power"])
-	})
+func testLostDataIsRestored(t *testing.T, client redis.UniversalClient) {
+	s := newSite(t, client)
+	w := s.NewWriter(s.lease, s.points)
+	_, _, err := w.Write(t.Context(), []model.Sample{sample("1", 1)}, false)
+	require.NoError(t, err)
+	require.NoError(t, client.ScriptFlush(t.Context()).Err())
+	_, _, err = w.Write(t.Context(), []model.Sample{sample("1", 2)}, false)
+	require.NoError(t, err)
+	require.Equal(t, "2.000000", s.hash(t, "modsrv:pcs1:measurement")["active_power"])
+
+	// all keys of the site, as FLUSHALL would, but other tests share the store
+	keys := keysOf(t, client, s.prefix)
+	require.NotEmpty(t, keys)
+	require.NoError(t, client.Del(t.Context(), keys...).Err())
+	_, _, err = w.Write(t.Context(), []model.Sample{sample("1", 3)}, false)
+	require.ErrorIs(t, err, scripts.ErrFenced)
+	require.Equal(t, "pcs1:active_power", s.hash(t, "mapping:c2m")["1001:1"])
+	s.now.Add(1)
+	lease, err := s.Acquire(t.Context(), "1001", "engine", time.Minute)
+	require.NoError(t, err)
+	require.Greater(t, lease.Epoch, s.lease.Epoch)
+	w = s.NewWriter(lease, s.points)
+	_, _, err = w.Write(t.Context(), []model.Sample{sample("1", 3)}, false)
+	require.NoError(t, err)
+	require.Equal(t, "3.000000", s.hash(t, "modsrv:pcs1:measurement")["active_power"])
 }
 
 func TestUpdateMessages(t *testing.T) {
 	t.Parallel()
-	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
-		s := newSite(t, client)
-		ctx, cancel := context.WithCancel(t.Context())
-		updates, ready, done := make(chan model.Update, 10), make(chan struct{}, 1), make(chan struct{})
-		go func() {
-			defer close(done)
-			s.Listen(ctx, scripts.Listener{Update: func(u model.Update) { updates <- u }, Alarms: func() {}, Commands: func() {},
-				Control: func(string) {}, Connected: func() { ready <- struct{}{} }})
-		}()
-		<-ready
-		w := s.NewWriter(s.lease, s.points)
-		_, _, err := w.Write(t.Context(), []model.Sample{sample("1", 1), {Point: "5", Text: "a,b:c%2C"}, {Point: "2", Quality: model.Stale}}, false)
+	storetest.Each(t, testUpdateMessages)
+}
+
+func testUpdateMessages(t *testing.T, client redis.UniversalClient) {
+	s := newSite(t, client)
+	ctx, cancel := context.WithCancel(t.Context())
+	updates, ready, done := make(chan model.Update, 10), make(chan struct{}, 1), make(chan struct{})
+	go func() {
+		defer close(done)
+		s.Listen(ctx, scripts.Listener{Update: func(u model.Update) { updates <- u }, Alarms: func() {}, Commands: func() {},
+			Control: func(string) {}, Connected: func() { ready <- struct{}{} }})
+	}()
+	<-ready
+	w := s.NewWriter(s.lease, s.points)
+	_, _, err := w.Write(t.Context(), []model.Sample{sample("1", 1), {Point: "5", Text: "a,b:c%2C"}, {Point: "2", Quality: model.Stale}}, false)
+	require.NoError(t, err)
+	require.Equal(t, model.Update{Model: "pcs1", Points: []model.PointUpdate{{Name: "active_power", Value: "1.000000"},
+		{Name: "serial", Value: "a,b:c%2C"}, {Name: "temperature"}}}, <-updates)
+	cancel()
+	<-done
+}
+
+func TestCluster(t *testing.T) {
+	t.Parallel()
+	store, err := scripts.OpenStore(t.Context(), scripts.StoreConfig{URL: "redis-cluster://" + strings.Join(storetest.Cluster(t), ",")}, nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { store.Close(context.Background()) })
+	for name, test := range map[string]func(*testing.T, redis.UniversalClient){
+		"batch": testBatch, "quality": testQuality, "mapping": testMappingChangesAreFollowed, "updates": testUpdateMessages,
+		"lost data": testLostDataIsRestored, "alarms": testAlarmLife, "rules": testRuleActsOnceWhenItBecomesTrue,
+		"commands": testCommandLife, "foreign": testBadThingsOfOthersCostThemselvesAlone,
+	} {
+		t.Run(name, func(t *testing.T) { // on several sites, so on several nodes
+			test(t, store.Client)
+			test(t, store.Client)
+			test(t, store.Client)
+		})
+	}
+}
+
+// keysOf lists every key of a site, on a cluster too.
+func keysOf(t *testing.T, client redis.UniversalClient, prefix string) []string {
+	t.Helper()
+	var node redis.Cmdable = client
+	if cluster, ok := client.(*redis.ClusterClient); ok {
+		master, err := cluster.MasterForKey(t.Context(), prefix+"anchor")
 		require.NoError(t, err)
-		require.Equal(t, model.Update{Model: "pcs1", Points: []model.PointUpdate{{Name: "active_power", Value: "1.000000"},
-			{Name: "serial", Value: "a,b:c%2C"}, {Name: "temperature"}}}, <-updates)
-		cancel()
-		<-done
-	})
+		node = master
+	}
+	keys, err := node.Keys(t.Context(), prefix+"*").Result()
+	require.NoError(t, err)
+	return keys
 }

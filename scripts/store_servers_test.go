@@ -18,7 +18,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/voltageems/voltage/scripts/storetest"
@@ -104,28 +103,8 @@ func TestStoreSentinelAgainstRedis(t *testing.T) {
 
 func TestStoreClusterAgainstRedis(t *testing.T) {
 	t.Parallel()
-	const nodes = 3
-	var addrs []string
+	addrs := storetest.Cluster(t)
 	ctx := context.Background()
-	var clients []redis.UniversalClient
-	for i := range nodes {
-		bus := storeFreePort(t)
-		n := storetest.Own(t, "--cluster-enabled", "yes", "--cluster-port", fmt.Sprint(bus))
-		addrs = append(addrs, n.Addr)
-		c := storetest.Client(t, n.URL)
-		clients = append(clients, c)
-		require.NoError(t, c.Do(ctx, "CLUSTER", "ADDSLOTSRANGE", i*16384/nodes, (i+1)*16384/nodes-1).Err())
-		if i > 0 {
-			host, port, err := net.SplitHostPort(addrs[i])
-			require.NoError(t, err)
-			require.NoError(t, clients[0].Do(ctx, "CLUSTER", "MEET", host, port, bus).Err())
-		}
-	}
-	for _, c := range clients {
-		require.Eventually(t, func() bool {
-			return strings.Contains(c.ClusterInfo(ctx).Val(), "cluster_state:ok")
-		}, 30*time.Second, 20*time.Millisecond)
-	}
 	s := storeOpen(t, StoreConfig{URL: "redis-cluster://" + strings.Join(addrs, ",")})
 	require.True(t, s.Cluster)
 	for range 30 { // all slots, so also redirections

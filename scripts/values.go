@@ -3,6 +3,8 @@ package scripts
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
@@ -106,4 +108,40 @@ func setQualities(values map[string]model.Value, quality map[string]string, know
 		v.Quality, _ = model.ParseQuality(text)
 		values[name] = v
 	}
+}
+
+// Channels returns the ids of the channels whose points are defined.
+func (p *Plane) Channels(ctx context.Context) ([]string, error) {
+	pl, err := p.freshPlan(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Sorted(maps.Keys(pl.points)), nil
+}
+
+// ModelPoints returns the definitions of the points that a model binds, by the
+// model's names, as far as they are known. It costs no call; nil for a model
+// that is not known.
+func (p *Plane) ModelPoints(id string) map[string]model.Point {
+	pl := p.plan.Load()
+	if pl == nil {
+		return nil
+	}
+	m, ok := pl.models[id]
+	if !ok {
+		return nil
+	}
+	points := make(map[string]model.Point, len(m.kinds))
+	for _, k := range model.Kinds() {
+		for name, source := range m.instance.Bindings(k) {
+			ref, err := model.ParseRef(source)
+			if err != nil {
+				continue
+			}
+			if pt, ok := pl.points[ref.Owner][ref.Name]; ok {
+				points[name] = pt
+			}
+		}
+	}
+	return points
 }

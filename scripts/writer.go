@@ -160,6 +160,14 @@ func (w *Writer) Write(ctx context.Context, samples []model.Sample, refresh bool
 	}
 }
 
+// Stale reports whether definitions changed in a way that gives values of this
+// channel other targets, so that everything has to be sent again as a refresh.
+// It costs no call; Reconcile and whoever asks for values learn of changes.
+func (w *Writer) Stale() bool {
+	pl := w.p.plan.Load()
+	return w.plan != nil && pl != nil && pl != w.plan && w.resolve(pl)
+}
+
 var errForeignPoint = errors.New("no such point in the channel")
 
 func (w *Writer) check(s *model.Sample) error {

@@ -78,7 +78,8 @@ func TCP(address string, opts ...Option) channel.Factory {
 // is made when the first of its channels connects and ends with the last. One
 // request at a time is under way on it; commands go ahead of polls, and polls
 // take turns. A unit that does not answer costs the others its channel's
-// Timeout per attempt, at most two for each time that it is tried.
+// Timeout per attempt, at most two for each time that it is tried, and three
+// for a command with read-back.
 type Bus struct {
 	line    *line
 	options options

@@ -163,6 +163,8 @@ func (d *driver) refresh(ctx context.Context) error {
 		switch {
 		case err == nil:
 			d.take(&s, data)
+		case errors.As(err, &ex) && ex.Code == gb.ExceptionCodeIllegalDataAddress:
+			d.mark(&s, model.Invalid) // as in the round: it can only be written
 		case errors.As(err, &ex), unanswered(err):
 			d.mark(&s, model.Bad)
 		default:

@@ -105,11 +105,12 @@ func result(sent bool, err error) channel.Result {
 }
 
 // readBack reads the point until it holds the value written. It returns the
-// last value that it read, nil for none.
+// last value that it read, nil for none, and why it gave up.
 func (d *driver) readBack(ctx context.Context, written float64, p *model.Point, it *item) (*float64, error) {
 	clock := d.setup.Clock
 	end := clock.Now().Add(readBackTime)
 	var last *float64
+	silent := 0 // a dead unit is not to keep the line from the others
 	for pause := readBackFirst; ; pause = min(2*pause, readBackMost) {
 		request := &d.command.request
 		request.FunctionCode = it.space.readFunction()
@@ -127,8 +128,11 @@ func (d *driver) readBack(ctx context.Context, written float64, p *model.Point, 
 				err = fmt.Errorf("%v in place of %v", v, written)
 			}
 		}
+		if unanswered(err) {
+			silent++
+		}
 		err = fmt.Errorf("read back: %w", err)
-		if errors.Is(err, channel.ErrNotConnected) || clock.Now().Add(pause).After(end) {
+		if errors.Is(err, channel.ErrNotConnected) || silent == maxSilent || clock.Now().Add(pause).After(end) {
 			return last, err
 		}
 		select {

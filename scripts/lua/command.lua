@@ -12,6 +12,7 @@
 -- the final state. cancel and expire end what was not claimed yet.
 -- Answers a code and the record as name, value, …:
 --   OK         it is so now
+--   REJECTED   (submit) recorded, and will not be executed; the record says why
 --   DUPLICATE  (submit) known already; the record is the first one's
 --   NO         not possible in the state that the record shows
 --   FENCED     (claim) another engine owns the channel

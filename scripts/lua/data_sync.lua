@@ -11,8 +11,8 @@
 --   c2m writes comsrv:<channel>:m, follows mapping:c2m (or writes the channel's
 --   hash alone), checks the alarm rules and runs the rules of the point.
 --   Answers OK and a line for everything that followed, or INVALID.
---   m2c follows mapping:m2c and gives a command. Answers OK, DUPLICATE or
---   INVALID, then the command's record as name, value, …
+--   m2c follows mapping:m2c and gives a command. Answers OK (queued), REJECTED
+--   or INVALID, then the command's record as name, value, …
 --
 -- From the engine, a whole batch of one channel, resolved beforehand:
 --   batch <now> <generation> <mapping version> <channel> <epoch> <batch number> <points> <sections…>

@@ -126,7 +126,7 @@ local function command_submit(now, c, need_owner)
   if c.key ~= '' then redis.call('SET', idempotency, c.id, 'EX', math.floor(c.timeout / 1000) + COMMAND_KEPT) end
   if reason then
     command_move(now, c, 'rejected', reason, detail)
-    return command_reply('OK', c)
+    return command_reply('REJECTED', c)
   end
   redis.call('HSET', P .. 'cmd:' .. c.channel .. ':control', c.point, c.value)
   c.entry = redis.call('XADD', P .. 'cmd:' .. c.channel .. ':queue', '*', 'id', c.id, 'point', c.point, 'value', c.value)

@@ -1,0 +1,106 @@
+package voltage_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const module = "github.com/voltageems/voltage"
+
+// arrows says which packages of the module a package may import: the house in
+// docs/design.md. The longest prefix that matches counts.
+var arrows = map[string][]string{
+	"model":                 {},
+	"channel":               {"model"},
+	"channel/channeltest":   {"channel", "model"},
+	"channel/modbus":        {"channel", "model"},
+	"channel/modbus/server": {},
+	"channel/virtual":       {"channel", "model"},
+	"channel/all":           {"channel", "channel/modbus", "channel/virtual"},
+	"scripts":               {"model", "scripts/internal/embedded", "scripts/internal/redisproc"},
+	"scripts/storetest":     {"scripts/internal/embedded", "scripts/internal/redisproc"},
+	"scripts/internal":      {"scripts/internal"},
+	"alarm":                 {"scripts", "model", "internal/follow"},
+	"rule":                  {"scripts", "model", "internal/follow"},
+	"internal/follow":       {},
+	"internal/licences":     {},
+	"internal/runner":       {"scripts", "channel", "model"},
+	"internal/api":          {"scripts", "model"},
+	"internal/simsite":      {"channel/modbus/server", "model"},
+	"internal/demo":         {"internal/simsite", "channel", "channel/modbus", "channel/virtual", "model", "alarm", "rule"},
+	"":                      {"internal/api", "internal/runner", "internal/follow", "alarm", "rule", "scripts", "channel", "model"},
+	"examples":              {"*"},
+}
+
+// onlyHere names packages from outside that belong to one room.
+var onlyHere = map[string]string{
+	"github.com/redis/go-redis":       "scripts",
+	"github.com/alicebob/miniredis":   "scripts",
+	"github.com/goburrow/modbus":      "channel/modbus",
+	"github.com/coder/websocket":      "internal/api",
+	"go.yaml.in/yaml":                 "",
+	"github.com/stretchr/testify":     "none",
+	"github.com/prometheus/client_go": "none",
+}
+
+func TestArrows(t *testing.T) {
+	t.Parallel()
+	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") {
+			return err
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		room := path.Dir(filepath.ToSlash(file))
+		if room == "." {
+			room = ""
+		}
+		for _, i := range f.Imports {
+			imported, err := strconv.Unquote(i.Path.Value)
+			if err != nil {
+				return err
+			}
+			if inner, ok := strings.CutPrefix(imported, module); ok {
+				inner = strings.TrimPrefix(inner, "/")
+				require.True(t, allowed(room, inner), "%s imports %s, against the arrows of docs/design.md", file, imported)
+			}
+			for outside, home := range onlyHere {
+				if strings.HasPrefix(imported, outside) && !strings.HasPrefix(room, "examples") {
+					ok := home == room || home != "" && strings.HasPrefix(room, home+"/")
+					require.True(t, ok, "%s imports %s, which belongs to %q alone", file, imported, home)
+				}
+			}
+		}
+		return nil
+	})
+	require.NoError(t, err)
+}
+
+func allowed(room, imported string) bool {
+	for at := room; ; at = path.Dir(at) {
+		if at == "." {
+			at = ""
+		}
+		if list, ok := arrows[at]; ok && (at != "" || room == "") {
+			for _, a := range list {
+				if a == "*" || a == imported || a != "" && strings.HasPrefix(imported, a+"/") && a == "scripts/internal" {
+					return true
+				}
+			}
+			return false
+		}
+		if at == "" {
+			return false
+		}
+	}
+}

@@ -1,0 +1,270 @@
+package voltage
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/voltageems/voltage/alarm"
+	"github.com/voltageems/voltage/internal/follow"
+	"github.com/voltageems/voltage/model"
+	"github.com/voltageems/voltage/scripts"
+)
+
+// backlog is how many updates or channel states wait for a slow callback.
+const backlog = 1024
+
+// OnUpdate calls fn for changed values of models, in order, on a goroutine of
+// its own. A slow fn loses the oldest updates and is told so by an Update
+// without a model: it then reads what it needs with Values.
+func (e *Engine) OnUpdate(fn func(ctx context.Context, u model.Update)) {
+	e.subscribers.addUpdate(e, fn)
+}
+
+// OnAlarm calls fn for every transition of every alarm, in order, on a goroutine
+// of its own, from the start of the engine (or from now, when it runs). It reads
+// the journal: nothing is missed while fn is slow or the store is away.
+func (e *Engine) OnAlarm(fn func(ctx context.Context, ev alarm.Event)) {
+	e.subscribers.addFollower(e, follower{run: func(ctx context.Context, e *Engine, from string, wake <-chan struct{}) {
+		e.desk.Follow(ctx, from, wake, func(ev alarm.Event) {
+			defer contain(e.log, "OnAlarm")
+			fn(ctx, ev)
+		})
+	}, alarms: true})
+}
+
+// OnCommand calls fn for every transition of every command, in order, on a
+// goroutine of its own, as OnAlarm does for alarms.
+func (e *Engine) OnCommand(fn func(ctx context.Context, ev model.CommandEvent)) {
+	e.subscribers.addFollower(e, follower{run: func(ctx context.Context, e *Engine, from string, wake <-chan struct{}) {
+		followCommands(ctx, e.plane, from, wake, func(ev model.CommandEvent) {
+			defer contain(e.log, "OnCommand")
+			fn(ctx, ev)
+		})
+	}})
+}
+
+// OnChannel calls fn when a channel of this engine changes its state, in order,
+// on a goroutine of its own.
+func (e *Engine) OnChannel(fn func(ctx context.Context, s model.ChannelStatus)) {
+	e.subscribers.addChannel(e, fn)
+}
+
+func followCommands(ctx context.Context, p *scripts.Plane, from string, wake <-chan struct{}, fn func(model.CommandEvent)) {
+	follow.Stream(ctx, from, wake, p.CommandJournal, func(ev model.CommandEvent) string { return ev.Position }, fn)
+}
+
+// follower reads a journal for one callback.
+type follower struct {
+	run    func(ctx context.Context, e *Engine, from string, wake <-chan struct{})
+	alarms bool // the alarm journal, else the command journal
+}
+
+// subscribers are the callbacks. Those added before the start begin with it.
+type subscribers struct {
+	mu        sync.Mutex
+	ctx       context.Context // of the run; nil before the start
+	followers []follower
+	updates   []*inbox[model.Update]
+	channels  []*inbox[model.ChannelStatus]
+	pending   []func(context.Context) // what starts with the run
+	alarms    hints
+	commands  hints
+}
+
+// start begins to call back. from are the journals' ends before the engine did
+// anything.
+func (s *subscribers) start(e *Engine, run context.Context, alarms, commands string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ctx = run
+	for _, f := range s.followers {
+		from := commands
+		if f.alarms {
+			from = alarms
+		}
+		s.startFollower(e, f, func(context.Context) (string, error) { return from, nil })
+	}
+	for _, f := range s.pending {
+		e.goRun(run, f)
+	}
+	s.pending = nil
+}
+
+func (s *subscribers) startFollower(e *Engine, f follower, from func(context.Context) (string, error)) {
+	wake := s.commands.add
+	if f.alarms {
+		wake = s.alarms.add
+	}
+	hint := wake()
+	e.goRun(s.ctx, func(ctx context.Context) {
+		for {
+			position, err := from(ctx)
+			if err == nil {
+				f.run(ctx, e, position, hint)
+				return
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(time.Second):
+			}
+		}
+	})
+}
+
+func (s *subscribers) addFollower(e *Engine, f follower) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.ctx == nil:
+		s.followers = append(s.followers, f)
+	case s.ctx.Err() == nil:
+		end := e.plane.CommandJournalEnd
+		if f.alarms {
+			end = e.desk.End
+		}
+		s.startFollower(e, f, end)
+	}
+}
+
+func (s *subscribers) addUpdate(e *Engine, fn func(context.Context, model.Update)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	box := newInbox(func() model.Update { return model.Update{} })
+	s.updates = append(s.updates, box)
+	s.begin(e, func(ctx context.Context) {
+		box.deliver(ctx, func(u model.Update) {
+			defer contain(e.log, "OnUpdate")
+			fn(ctx, u)
+		})
+	})
+}
+
+func (s *subscribers) addChannel(e *Engine, fn func(context.Context, model.ChannelStatus)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	box := newInbox[model.ChannelStatus](nil)
+	s.channels = append(s.channels, box)
+	s.begin(e, func(ctx context.Context) {
+		box.deliver(ctx, func(st model.ChannelStatus) {
+			defer contain(e.log, "OnChannel")
+			fn(ctx, st)
+		})
+	})
+}
+
+// begin starts a callback now or with the run. s.mu is held.
+func (s *subscribers) begin(e *Engine, f func(context.Context)) {
+	switch {
+	case s.ctx == nil:
+		s.pending = append(s.pending, f)
+	case s.ctx.Err() == nil:
+		e.goRun(s.ctx, f)
+	}
+}
+
+func (s *subscribers) update(u model.Update) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, box := range s.updates {
+		box.put(u)
+	}
+}
+
+func (s *subscribers) channel(st model.ChannelStatus) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, box := range s.channels {
+		box.put(st)
+	}
+}
+
+// missed tells every OnUpdate that updates may have been lost.
+func (s *subscribers) missed() { s.update(model.Update{}) }
+
+func (s *subscribers) wakeAlarms()                  { s.alarms.wake() }
+func (s *subscribers) wakeCommands()                { s.commands.wake() }
+func (s *subscribers) alarmHint() <-chan struct{}   { return s.alarms.add() }
+func (s *subscribers) commandHint() <-chan struct{} { return s.commands.add() }
+
+// hints wakes everybody who reads a journal.
+type hints struct {
+	mu   sync.Mutex
+	list []chan struct{}
+}
+
+func (h *hints) add() <-chan struct{} {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c := make(chan struct{}, 1)
+	h.list = append(h.list, c)
+	return c
+}
+
+func (h *hints) wake() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range h.list {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// inbox holds what waits for one callback: at most backlog entries, the oldest
+// go first, and gap, where given, makes the entry that says so.
+type inbox[T any] struct {
+	mu    sync.Mutex
+	items []T
+	lost  bool
+	gap   func() T
+	ready chan struct{}
+}
+
+func newInbox[T any](gap func() T) *inbox[T] {
+	return &inbox[T]{gap: gap, ready: make(chan struct{}, 1)}
+}
+
+func (b *inbox[T]) put(v T) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.items) >= backlog {
+		b.items = append(b.items[:0], b.items[backlog/2:]...)
+		b.lost = true
+	}
+	b.items = append(b.items, v)
+	select {
+	case b.ready <- struct{}{}:
+	default:
+	}
+}
+
+func (b *inbox[T]) take() []T {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	items := b.items
+	b.items = nil
+	if b.lost && b.gap != nil {
+		items = append([]T{b.gap()}, items...)
+	}
+	b.lost = false
+	return items
+}
+
+func (b *inbox[T]) deliver(ctx context.Context, fn func(T)) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-b.ready:
+		}
+		for _, v := range b.take() {
+			if ctx.Err() != nil {
+				return
+			}
+			fn(v)
+		}
+	}
+}

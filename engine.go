@@ -1,0 +1,341 @@
+package voltage
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/voltageems/voltage/alarm"
+	"github.com/voltageems/voltage/internal/api"
+	"github.com/voltageems/voltage/model"
+	"github.com/voltageems/voltage/rule"
+	"github.com/voltageems/voltage/scripts"
+)
+
+// The errors of an Engine that a caller can tell apart, beside those of
+// packages model and scripts. All are wrapped with what and where.
+var (
+	// ErrNotRunning: the engine is not started, or stopped again.
+	ErrNotRunning = errors.New("the engine is not running")
+	// ErrRunning: Start on an engine that was started before.
+	ErrRunning = errors.New("the engine was started before")
+)
+
+// The states of an engine.
+const (
+	stateNew int32 = iota
+	stateRunning
+	stateStopped
+)
+
+// reconcilePeriod is how soon definitions that other programs wrote to their
+// documented keys take effect, and how soon lost data is noticed on a quiet site.
+const reconcilePeriod = 5 * time.Second
+
+// Engine runs a site's channels and serves what comes of them. It is safe for
+// concurrent use.
+type Engine struct {
+	cfg Config
+	// id is unique for this run: two processes of one name never share a lease.
+	id       string
+	log      *slog.Logger
+	registry registry
+	handler  *api.Handler
+
+	// lifecycle serialises Start and Stop; state is what everybody else looks at,
+	// so that nobody waits for a Stop that waits for him.
+	lifecycle sync.Mutex
+	state     atomic.Int32
+
+	// what Start makes; read only while state is running
+	store  *scripts.Store
+	plane  *scripts.Plane
+	desk   *alarm.Desk
+	book   *rule.Book
+	run    context.Context
+	cancel context.CancelFunc
+	server *http.Server
+
+	work sync.WaitGroup // everything that ends with the run
+	done chan struct{}  // closed when it has ended
+
+	runners runners
+
+	// defining serialises changes of definitions on the store.
+	defining sync.Mutex
+
+	subscribers subscribers
+	waiters     waiters
+	problems    problems
+}
+
+// NewEngine validates the configuration and returns an engine that is ready to
+// be started. It does no I/O; drivers are made, so their addresses are checked.
+func NewEngine(cfg Config) (*Engine, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.WithDefaults()
+	random := make([]byte, 4)
+	if _, err := rand.Read(random); err != nil {
+		return nil, err
+	}
+	e := &Engine{cfg: cfg, id: cfg.Engine + "-" + hex.EncodeToString(random), log: cfg.Log, done: make(chan struct{})}
+	e.handler = api.New(api.Config{Site: site{e}, Log: cfg.Log, Clock: cfg.Clock, AllowedHosts: cfg.HTTP.AllowedHosts})
+	var errs []error
+	for _, ch := range cfg.Channels {
+		errs = append(errs, e.RegisterChannel(ch))
+	}
+	for _, m := range cfg.Models {
+		errs = append(errs, e.RegisterModel(m))
+	}
+	for _, r := range cfg.Alarms {
+		errs = append(errs, e.RegisterAlarm(r))
+	}
+	for _, r := range cfg.Rules {
+		errs = append(errs, e.RegisterRule(r))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+// Run starts the engine, waits until ctx ends, and stops it.
+func (e *Engine) Run(ctx context.Context) error {
+	if err := e.Start(ctx); err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+	case <-e.done:
+	}
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	return e.Stop(stop)
+}
+
+// Start opens the store, stores the definitions and begins to run the channels.
+// It fails fast when the store does not answer or the address is taken; a
+// device that does not answer is no failure. ctx bounds the start only. An
+// engine is started once.
+func (e *Engine) Start(ctx context.Context) (err error) {
+	e.lifecycle.Lock()
+	defer e.lifecycle.Unlock()
+	switch e.state.Load() {
+	case stateRunning:
+		return ErrRunning
+	case stateStopped:
+		return fmt.Errorf("%w: it was stopped, and an engine is started once", ErrNotRunning)
+	}
+	e.defining.Lock() // registrations wait and are then made on the running engine
+	defer e.defining.Unlock()
+	run, cancel := context.WithCancel(context.Background())
+	e.run, e.cancel = run, cancel
+	defer func() {
+		if err != nil {
+			e.state.Store(stateStopped)
+			stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			_ = e.shutdown(stop) // the reason to give up is the error that counts
+		}
+	}()
+	if e.store, err = scripts.OpenStore(ctx, e.cfg.Store, e.log); err != nil {
+		return err
+	}
+	if e.store.Cluster && e.cfg.Site == "" {
+		return fmt.Errorf("%w: a Redis Cluster needs a site name, which keeps the site's keys in one slot", model.ErrInvalid)
+	}
+	e.plane, err = scripts.New(e.store.Client, scripts.Options{Site: e.cfg.Site, Log: e.log, Restore: e.define,
+		HistoryBytes: e.cfg.HistoryQueue, CloudBytes: e.cfg.CloudQueue})
+	if err != nil {
+		return err
+	}
+	if err := e.plane.Prepare(ctx); err != nil {
+		return err
+	}
+	e.desk, e.book = alarm.NewDesk(e.plane), rule.NewBook(e.plane)
+	if err := e.define(ctx); err != nil {
+		return err
+	}
+	if err := e.dropForgotten(ctx); err != nil {
+		return err
+	}
+	if err := e.follow(ctx, run); err != nil {
+		return err
+	}
+	if err := e.listenHTTP(); err != nil {
+		return err
+	}
+	e.state.Store(stateRunning)
+	for _, id := range e.registry.channelIDs() {
+		e.runChannel(run, id)
+	}
+	e.log.Info("engine started", "site", e.cfg.Site, "engine", e.id, "store", e.store.Kind)
+	return nil
+}
+
+// Stop ends everything that the engine started: commands are no longer taken,
+// points of its channels turn offline, leases are given back. It is bounded by
+// ctx, may be called at any time and more than once.
+func (e *Engine) Stop(ctx context.Context) error {
+	e.lifecycle.Lock()
+	defer e.lifecycle.Unlock()
+	switch e.state.Swap(stateStopped) {
+	case stateStopped:
+		return nil
+	case stateNew:
+		close(e.done)
+		return e.handler.Close(ctx)
+	}
+	err := e.shutdown(ctx)
+	e.log.Info("engine stopped", "site", e.cfg.Site, "engine", e.id)
+	return err
+}
+
+// shutdown ends a run, also one that began only in part. e.lifecycle
+// is held.
+func (e *Engine) shutdown(ctx context.Context) error {
+	var errs []error
+	// The page first, for its clients would otherwise see everything go bad.
+	errs = append(errs, e.handler.Close(ctx))
+	if e.server != nil {
+		// Requests under way get a moment; a connection on which nothing was asked
+		// yet must not use up the time of everything else.
+		polite, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+		if err := e.server.Shutdown(polite); err != nil {
+			err = e.server.Close()
+			errs = append(errs, err)
+		}
+		cancel()
+	}
+	errs = append(errs, e.runners.stop(ctx))
+	e.cancel()
+	finished := make(chan struct{})
+	go func() {
+		e.work.Wait()
+		close(finished)
+	}()
+	select {
+	case <-finished:
+	case <-ctx.Done():
+		errs = append(errs, fmt.Errorf("stopping the engine: %w", ctx.Err()))
+	}
+	if e.store != nil {
+		errs = append(errs, e.store.Close(ctx))
+	}
+	close(e.done)
+	return errors.Join(errs...)
+}
+
+// follow starts everything that reads from the store: the journals, the
+// subscription and the reconciliation.
+func (e *Engine) follow(ctx, run context.Context) error {
+	alarms, err := e.desk.End(ctx)
+	if err != nil {
+		return err
+	}
+	commands, err := e.plane.CommandJournalEnd(ctx)
+	if err != nil {
+		return err
+	}
+	e.subscribers.start(e, run, alarms, commands)
+	e.goRun(run, func(ctx context.Context) {
+		e.desk.Follow(ctx, alarms, e.subscribers.alarmHint(), e.handler.Alarm)
+	})
+	e.goRun(run, func(ctx context.Context) {
+		followCommands(ctx, e.plane, commands, e.subscribers.commandHint(), func(ev model.CommandEvent) {
+			e.waiters.deliver(ev.CommandResult)
+			e.handler.Command(ev)
+		})
+	})
+	e.goRun(run, func(ctx context.Context) {
+		e.plane.Listen(ctx, scripts.Listener{
+			Update: func(u model.Update) {
+				e.handler.Update(u)
+				e.subscribers.update(u)
+			},
+			Alarms:   e.subscribers.wakeAlarms,
+			Commands: e.subscribers.wakeCommands,
+			Control:  e.wakeChannel,
+			Connected: func() {
+				e.subscribers.wakeAlarms()
+				e.subscribers.wakeCommands()
+				e.subscribers.missed()
+				e.handler.Resync()
+			},
+		})
+	})
+	e.goRun(run, e.reconcile)
+	return nil
+}
+
+// goRun runs f as part of the engine; a panic of Voltage's own costs f alone.
+func (e *Engine) goRun(run context.Context, f func(context.Context)) {
+	e.work.Go(func() {
+		defer contain(e.log, "engine")
+		f(run)
+	})
+}
+
+// reconcile looks after definitions that others changed and data that was lost,
+// and reports what is wrong with the definitions when that changes.
+func (e *Engine) reconcile(ctx context.Context) {
+	var failing bool
+	for {
+		found, err := e.plane.Reconcile(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil && !failing:
+			failing = true
+			e.log.Error("the store does not answer", "error", err)
+		case err == nil:
+			if failing {
+				e.log.Info("the store answers again")
+			}
+			failing = false
+			e.problems.set(e.log, found)
+			e.redefined()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-e.cfg.Clock.After(reconcilePeriod):
+		}
+	}
+}
+
+// problems are the faults of the definitions, as far as they are known.
+type problems struct {
+	mu   sync.Mutex
+	list []string
+}
+
+func (p *problems) set(log *slog.Logger, list []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, text := range list {
+		if !slices.Contains(p.list, text) {
+			log.Warn("a definition is left out", "problem", text)
+		}
+	}
+	p.list = list
+}
+
+// Problems returns what is wrong with the site's definitions: bindings to
+// points that do not exist, rules that cannot be read. They are found within
+// seconds of a change and do not hold up anything else.
+func (e *Engine) Problems() []string {
+	e.problems.mu.Lock()
+	defer e.problems.mu.Unlock()
+	return slices.Clone(e.problems.list)
+}

@@ -1,0 +1,113 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"github.com/voltageems/voltage/model"
+)
+
+var channelStates = []model.ChannelState{
+	model.ChannelStopped, model.ChannelStandby, model.ChannelConnecting, model.ChannelOnline, model.ChannelOffline,
+}
+
+// metrics answers in the Prometheus text format 0.0.4. When the store does not
+// answer, voltage_up is 0 and what comes from the store is left out: a gap says
+// more than a false zero.
+func (h *Handler) metrics(w http.ResponseWriter, r *http.Request) error {
+	ctx, cancel := limited(r)
+	defer cancel()
+	channels, channelsErr := h.site.Channels(ctx)
+	alarms, alarmsErr := h.site.Alarms(ctx)
+
+	var m metricsText
+	m.family("voltage_build_info", "gauge", "Version of Voltage and of Go; always 1.")
+	m.sample("voltage_build_info", 1, "version", h.version, "goversion", runtime.Version())
+	m.family("voltage_up", "gauge", "Whether the store answered this scrape.")
+	up := 1.0
+	if channelsErr != nil || alarmsErr != nil {
+		up = 0
+	}
+	m.sample("voltage_up", up)
+	m.family("voltage_websocket_clients", "gauge", "WebSockets that are open.")
+	m.sample("voltage_websocket_clients", float64(h.hub.count()))
+	if channelsErr == nil {
+		m.channels(channels)
+	}
+	if alarmsErr == nil {
+		m.family("voltage_alarms_open", "gauge", "Alarms that are not closed, by severity.")
+		open := map[model.Severity]float64{}
+		for _, a := range alarms {
+			open[a.Severity]++
+		}
+		for _, s := range model.Severities() {
+			m.sample("voltage_alarms_open", open[s], "severity", string(s))
+		}
+	}
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	_, _ = w.Write([]byte(m.text.String())) // a failed write means that the client is gone
+	return nil
+}
+
+// metricsText builds the text format: HELP and TYPE once per family, then the
+// family's samples together.
+type metricsText struct{ text strings.Builder }
+
+func (m *metricsText) family(name, kind, help string) {
+	fmt.Fprintf(&m.text, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, kind)
+}
+
+var labelEscaper = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
+
+// sample writes one line; labels are names and values in turn.
+func (m *metricsText) sample(name string, value float64, labels ...string) {
+	m.text.WriteString(name)
+	for i := 0; i+1 < len(labels); i += 2 {
+		m.text.WriteByte("{,"[min(i, 1)])
+		m.text.WriteString(labels[i] + `="` + labelEscaper.Replace(strings.ToValidUTF8(labels[i+1], "\uFFFD")) + `"`)
+	}
+	if len(labels) > 0 {
+		m.text.WriteByte('}')
+	}
+	m.text.WriteString(" " + strconv.FormatFloat(value, 'g', -1, 64) + "\n")
+}
+
+func (m *metricsText) channels(channels []model.ChannelStatus) {
+	m.family("voltage_channel_state", "gauge", "1 for the state that the channel is in, 0 for the others.")
+	for _, c := range channels {
+		for _, s := range channelStates {
+			in := 0.0
+			if c.State == s {
+				in = 1
+			}
+			m.sample("voltage_channel_state", in, "channel", c.ID, "state", string(s))
+		}
+	}
+	m.family("voltage_channel_last_scan_timestamp_seconds", "gauge", "When samples last arrived, Unix seconds.")
+	for _, c := range channels {
+		if !c.LastScan.IsZero() {
+			m.sample("voltage_channel_last_scan_timestamp_seconds", float64(c.LastScan.UnixMilli())/1000, "channel", c.ID)
+		}
+	}
+	for _, counter := range []struct {
+		name, help string
+		of         func(model.ChannelStatus) int64
+	}{
+		{"reads", "Answers of the driver.", func(c model.ChannelStatus) int64 { return c.Reads }},
+		{"samples", "Samples read.", func(c model.ChannelStatus) int64 { return c.Samples }},
+		{"stored", "Samples sent to the store.", func(c model.ChannelStatus) int64 { return c.Stored }},
+		{"lost", "Changes that could not be kept while the store did not answer.", func(c model.ChannelStatus) int64 { return c.Lost }},
+		{"errors", "Failed reads and connections.", func(c model.ChannelStatus) int64 { return c.Errors }},
+		{"reconnects", "Connections made after the first.", func(c model.ChannelStatus) int64 { return c.Reconnects }},
+		{"commands", "Commands executed.", func(c model.ChannelStatus) int64 { return c.Commands }},
+	} {
+		name := "voltage_channel_" + counter.name + "_total"
+		m.family(name, "counter", counter.help)
+		for _, c := range channels {
+			m.sample(name, float64(counter.of(c)), "channel", c.ID)
+		}
+	}
+}

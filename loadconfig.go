@@ -1,0 +1,281 @@
+package voltage
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"reflect"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/voltageems/voltage/channel"
+	"github.com/voltageems/voltage/model"
+	"github.com/voltageems/voltage/scripts"
+)
+
+// Bounds of configuration files, in bytes. A tree of YAML nodes takes up to a
+// hundred times its text, so long lists of points belong into CSV files.
+const (
+	loadMaxYAML = 4 << 20
+	loadMaxCSV  = 16 << 20
+)
+
+// LoadConfig reads a configuration file in YAML and the CSV point tables that it
+// names, as docs/configuration.md describes them. The kinds are the drivers that
+// the file may use: channel/all gathers those of Voltage, and a program adds its
+// own.
+//
+//	cfg, err := voltage.LoadConfig("site.yaml", all.Kinds()...)
+//
+// Relative paths in the file count from the file's folder. ${NAME} in the store
+// and driver sections is replaced by the environment variable. LoadConfig reads
+// files and the environment and does no other I/O.
+//
+// The error names every fault of all files, up to 50, each with file, line and
+// field, and wraps model.ErrInvalid, scripts.ErrStoreConfig or the error of the
+// file system. It holds no value of an environment variable and no password of
+// a URL. Log and Clock of the result are nil.
+func LoadConfig(path string, kinds ...channel.Kind) (Config, error) {
+	data, err := loadReadFile(path, loadMaxYAML)
+	if err != nil {
+		return Config{}, fmt.Errorf("%s: %w", path, loadCause(err))
+	}
+	return loadConfig(path, data, kinds, loadReadFile, os.LookupEnv)
+}
+
+// loadConfig is LoadConfig without the operating system.
+func loadConfig(path string, data []byte, kinds []channel.Kind, read func(string, int64) ([]byte, error), env func(string) (string, bool)) (Config, error) {
+	l := &loader{
+		read: read, env: env, path: path, dir: filepath.Dir(path), files: []string{path},
+		kinds: map[string]channel.Kind{}, tables: map[string]*loadTable{}, fields: map[reflect.Type]*loadFields{},
+		seen: map[string]bool{}, ids: map[string]int{}, broken: map[string]bool{}, budget: loadMaxNodes,
+	}
+	for _, k := range kinds {
+		if _, ok := l.kinds[k.Name]; ok || k.Name == "" || k.Open == nil {
+			return Config{}, fmt.Errorf("%w: LoadConfig: driver kind %q is there twice, or lacks a name or Open", model.ErrInvalid, k.Name)
+		}
+		l.kinds[k.Name] = k
+	}
+	var cfg Config
+	if l.parse(data) {
+		var file loadFile
+		l.decode(l.root, reflect.ValueOf(&file).Elem(), nil, l.root.Line, false)
+		cfg = l.build(file)
+	}
+	if err := l.err(); err != nil {
+		return Config{}, err
+	}
+	return cfg, nil
+}
+
+// loader reads one configuration.
+type loader struct {
+	read func(path string, limit int64) ([]byte, error)
+	env  func(string) (string, bool)
+
+	path, dir string
+	files     []string // the configuration file, then the tables in order of use
+	kinds     map[string]channel.Kind
+	root      *yaml.Node
+	tables    map[string]*loadTable
+	fields    map[reflect.Type]*loadFields
+	budget    int // how many nodes may still be looked at; aliases multiply them
+
+	faults  []loadFault
+	more    int             // faults that were not kept
+	seen    map[string]bool // faults, to report each once
+	broken  map[string]bool // fields that could not be decoded
+	secrets []loadSecret
+	ids     map[string]int // place of the first entry by what and id
+
+	channels map[string]*loadTable // points by channel, for the models' bindings
+	models   map[string]*loadNames // names by model, for alarms and rules
+}
+
+// loadFile is the file's layout.
+type loadFile struct {
+	Site         string             `yaml:"site"`
+	Engine       string             `yaml:"engine"`
+	Lease        time.Duration      `yaml:"lease"`
+	Store        loadStore          `yaml:"store"`
+	HTTP         loadHTTP           `yaml:"http"`
+	HistoryQueue loadSize           `yaml:"history_queue"`
+	CloudQueue   loadSize           `yaml:"cloud_queue"`
+	Channels     []loadChannel      `yaml:"channels"`
+	Models       []loadModel        `yaml:"models"`
+	Alarms       []model.AlarmRule  `yaml:"alarms"`
+	Rules        []model.Rule       `yaml:"rules"`
+	Extra        map[string]loadRaw `yaml:",inline"`
+}
+
+type loadHTTP struct {
+	Listen       string   `yaml:"listen"`
+	AllowedHosts []string `yaml:"allowed_hosts"`
+}
+
+type loadStore struct {
+	Redis    *string      `yaml:"redis"`
+	TLS      loadTLS      `yaml:"tls"`
+	Managed  *loadManaged `yaml:"managed"`
+	Embedded bool         `yaml:"embedded"`
+}
+
+type loadTLS struct {
+	CAFile     string `yaml:"ca_file"`
+	CertFile   string `yaml:"cert_file"`
+	KeyFile    string `yaml:"key_file"`
+	ServerName string `yaml:"server_name"`
+}
+
+type loadManaged struct {
+	Folder      string   `yaml:"folder"`
+	Persistence string   `yaml:"persistence"`
+	Binary      string   `yaml:"binary"`
+	MaxMemory   loadSize `yaml:"max_memory"`
+}
+
+// build checks what was decoded and makes the Config of it.
+func (l *loader) build(f loadFile) Config {
+	l.extra(f)
+	cfg := Config{
+		Site: f.Site, Engine: f.Engine, Lease: f.Lease,
+		HTTP:         HTTP{Listen: f.HTTP.Listen, AllowedHosts: f.HTTP.AllowedHosts},
+		HistoryQueue: int64(f.HistoryQueue), CloudQueue: int64(f.CloudQueue),
+		Store: l.store(f.Store),
+	}
+	l.checkPart(loadPath{}, Config{Site: cfg.Site}, "site")
+	l.checkPart(loadPath{}, Config{Engine: cfg.Engine}, "engine")
+	l.checkPart(loadPath{}, Config{Lease: cfg.Lease}, "lease")
+	l.checkPart(loadPath{"http"}, Config{HTTP: cfg.HTTP}, "listen", "allowed_hosts")
+	if l.zero(loadPath{"lease"}, f.Lease) {
+		l.fail(loadPath{"lease"}, "0s: want at least 1s, or nothing for the default")
+	}
+	cfg.Channels = l.buildChannels(f.Channels)
+	cfg.Models = l.buildModels(f.Models)
+	cfg.Alarms = l.buildAlarms(f.Alarms)
+	cfg.Rules = l.buildRules(f.Rules)
+	if len(l.faults) == 0 { // what no check above located
+		for _, err := range loadSplit(cfg.Validate()) {
+			l.add(0, 1, "", loadText(err), model.ErrInvalid)
+		}
+	}
+	return cfg
+}
+
+// extra refuses unknown sections. Those that begin with x- are a place for
+// anchors.
+func (l *loader) extra(f loadFile) {
+	known := l.fieldsOf(reflect.TypeFor[loadFile]()).names
+	for key, raw := range f.Extra {
+		if len(key) < 2 || key[:2] != "x-" {
+			l.at(loadPath{key}, raw.line, "unknown key%s", loadSuggest(key, known))
+		}
+	}
+}
+
+// zero reports whether a duration is written out as nothing, which would
+// silently mean the default.
+func (l *loader) zero(p loadPath, d time.Duration) bool {
+	return d == 0 && !l.isBroken(p) && l.has(p)
+}
+
+// checkPart validates a part of the configuration and locates the faults by the
+// keys that they name.
+func (l *loader) checkPart(p loadPath, part Config, keys ...string) {
+	for _, err := range loadSplit(part.Validate()) {
+		key, text := loadLocate(loadText(err), keys)
+		if key == "" {
+			l.fail(p, "%s", text)
+			continue
+		}
+		l.fail(p.with(key), "%s", text)
+	}
+}
+
+func (l *loader) store(f loadStore) scripts.StoreConfig {
+	p := loadPath{"store"}
+	bad := func(p loadPath, text string) {
+		l.addAt(p, l.line(p), text, scripts.ErrStoreConfig)
+	}
+	s := scripts.StoreConfig{
+		TLS: scripts.StoreTLS{
+			CAFile: l.relative(f.TLS.CAFile), CertFile: l.relative(f.TLS.CertFile),
+			KeyFile: l.relative(f.TLS.KeyFile), ServerName: f.TLS.ServerName,
+		},
+		Embedded: f.Embedded,
+	}
+	ways := 0
+	if f.Redis != nil {
+		ways++
+		if s.URL = *f.Redis; s.URL == "" && !l.isBroken(p.with("redis")) {
+			bad(p.with("redis"), "empty: want a URL such as redis://127.0.0.1:6379/0")
+		}
+	}
+	if f.Embedded {
+		ways++
+	}
+	if m := f.Managed; m != nil {
+		ways++
+		s.Managed = &scripts.Managed{
+			Folder: l.relative(m.Folder), Persistence: scripts.Persistence(m.Persistence),
+			Binary: m.Binary, MaxMemory: int64(m.MaxMemory),
+		}
+		if filepath.Base(m.Binary) != m.Binary { // a bare name is looked for on PATH
+			s.Managed.Binary = l.relative(m.Binary)
+		}
+	}
+	switch {
+	case ways > 1:
+		bad(p, "at most one of redis, managed and embedded")
+	case s.TLS != (scripts.StoreTLS{}) && f.Redis == nil:
+		bad(p.with("tls"), "belongs to redis, which is not there")
+	case !l.brokenUnder(p):
+		for _, err := range loadSplit(Config{Store: s}.Validate()) {
+			field, text := loadStoreText(loadText(err))
+			bad(p.with(field...), text)
+		}
+	}
+	return s
+}
+
+// relative turns a path of the file into one of the process.
+func (l *loader) relative(path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(l.dir, path)
+}
+
+func loadReadFile(path string, limit int64) ([]byte, error) {
+	// A pipe would block for as long as nobody writes to it.
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%w: not a regular file", model.ErrInvalid)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("%w: larger than %d MiB", model.ErrInvalid, limit>>20)
+	}
+	return data, err
+}
+
+// loadCause takes the path away from an error of the file system; the message
+// has it already.
+func loadCause(err error) error {
+	var p *os.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}

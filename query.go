@@ -1,0 +1,124 @@
+package voltage
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/voltageems/voltage/alarm"
+	"github.com/voltageems/voltage/model"
+	"github.com/voltageems/voltage/scripts"
+)
+
+// Values returns the current values of a model's points, by name; a point that
+// never had a good value has the zero Time. scripts.ErrNotFound when there is no
+// such model.
+func (e *Engine) Values(ctx context.Context, modelID string) (map[string]model.Value, error) {
+	if _, ok := e.running(); !ok {
+		return nil, ErrNotRunning
+	}
+	return e.plane.Values(ctx, modelID)
+}
+
+// ChannelValues returns the current values of a channel's points, by point id.
+func (e *Engine) ChannelValues(ctx context.Context, id string) (map[string]model.Value, error) {
+	if _, ok := e.running(); !ok {
+		return nil, ErrNotRunning
+	}
+	return e.plane.ChannelValues(ctx, id)
+}
+
+// Models returns the site's models, also those of other engines, by id.
+func (e *Engine) Models(ctx context.Context) ([]model.Instance, error) {
+	if _, ok := e.running(); !ok {
+		return nil, ErrNotRunning
+	}
+	return e.plane.Models(ctx)
+}
+
+// Channels returns the state of the site's channels, also of other engines', by id.
+func (e *Engine) Channels(ctx context.Context) ([]model.ChannelStatus, error) {
+	if _, ok := e.running(); !ok {
+		return nil, ErrNotRunning
+	}
+	ids, err := e.plane.Channels(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]model.ChannelStatus, 0, len(ids))
+	for _, id := range ids {
+		if r := e.runners.get(id); r != nil {
+			if s := r.Status(); s.State != model.ChannelStandby {
+				list = append(list, s)
+				continue
+			}
+		}
+		fields, owner, err := e.plane.ChannelStatus(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		s := channelStatus(id, fields, owner)
+		if c, ok := e.registry.channel(id); ok {
+			s.Name = c.Title()
+		}
+		list = append(list, s)
+	}
+	return list, nil
+}
+
+// channelStatus reads what the owner of a channel stored. Without an owner the
+// channel is stopped, whatever stands there.
+func channelStatus(id string, fields map[string]string, owner string) model.ChannelStatus {
+	number := func(name string) int64 {
+		n, _ := strconv.ParseInt(fields[name], 10, 64)
+		return n
+	}
+	at := func(name string) time.Time {
+		if n := number(name); n > 0 {
+			return time.UnixMilli(n)
+		}
+		return time.Time{}
+	}
+	s := model.ChannelStatus{ID: id, Name: id, State: model.ChannelState(fields["state"]), Owner: owner,
+		Since: at("since"), LastScan: at("last_scan"), LastError: fields["last_error"], LastErrorAt: at("last_error_at"),
+		Reads: number("reads"), Samples: number("samples"), Stored: number("stored"), Lost: number("lost"),
+		Errors: number("errors"), Reconnects: number("reconnects"), Commands: number("commands")}
+	if owner == "" {
+		s.State = model.ChannelStopped
+	}
+	return s
+}
+
+// Alarms returns every alarm that is not closed, oldest first.
+func (e *Engine) Alarms(ctx context.Context) ([]alarm.Alarm, error) {
+	if _, ok := e.running(); !ok {
+		return nil, ErrNotRunning
+	}
+	return e.desk.Open(ctx)
+}
+
+// Acknowledge takes note of an alarm for a person; scripts.ErrNotFound when
+// there is no such alarm.
+func (e *Engine) Acknowledge(ctx context.Context, id, by, comment string) (alarm.Alarm, error) {
+	if _, ok := e.running(); !ok {
+		return alarm.Alarm{}, ErrNotRunning
+	}
+	return e.desk.Acknowledge(ctx, id, by, comment)
+}
+
+// RunRule evaluates a rule now and reports whether it acted.
+func (e *Engine) RunRule(ctx context.Context, id string) (ran bool, notes []string, err error) {
+	if _, ok := e.running(); !ok {
+		return false, nil, ErrNotRunning
+	}
+	return e.book.Run(ctx, id)
+}
+
+// Plane is the data plane that the engine runs on, for programs that need more
+// than the engine offers. Nil while the engine does not run.
+func (e *Engine) Plane() *scripts.Plane {
+	if _, ok := e.running(); !ok {
+		return nil
+	}
+	return e.plane
+}

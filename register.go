@@ -1,0 +1,277 @@
+package voltage
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/voltageems/voltage/alarm"
+	"github.com/voltageems/voltage/channel"
+	"github.com/voltageems/voltage/model"
+	"github.com/voltageems/voltage/rule"
+	"github.com/voltageems/voltage/scripts"
+)
+
+// registry is what was registered with this engine, whether it runs or not.
+type registry struct {
+	mu       sync.Mutex
+	channels map[string]channel.Config
+	models   map[string]model.Instance
+	alarms   map[string]alarm.Rule // by "model:point:rule"
+	rules    map[string]rule.Rule
+}
+
+func put[T any](r *registry, m *map[string]T, id string, v T) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if *m == nil {
+		*m = map[string]T{}
+	}
+	(*m)[id] = v
+}
+
+func take[T any](r *registry, m *map[string]T, id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := (*m)[id]
+	delete(*m, id)
+	return ok
+}
+
+func (r *registry) channelIDs() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Sorted(maps.Keys(r.channels))
+}
+
+func (r *registry) channel(id string) (channel.Config, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c, ok := r.channels[id]
+	return c, ok
+}
+
+// snapshot returns copies of the maps.
+func (r *registry) snapshot() registry {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return registry{channels: maps.Clone(r.channels), models: maps.Clone(r.models), alarms: maps.Clone(r.alarms), rules: maps.Clone(r.rules)}
+}
+
+func alarmKey(r alarm.Rule) string { return r.Model + ":" + r.Point + ":" + r.ID }
+
+// RegisterChannel adds a channel, or replaces the one of the same id. On a
+// running engine it starts at once.
+func (e *Engine) RegisterChannel(c channel.Config) error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
+	c = c.WithDefaults()
+	c.Points = slices.Clone(c.Points)
+	// The driver is made once to check its settings and addresses.
+	if _, err := c.NewDriver(e.log, e.cfg.Clock); err != nil {
+		return err
+	}
+	if n := len(c.Points); n > 1000 {
+		e.log.Warn("more than 1,000 points in one channel make large hashes in Redis; split the channel", "channel", c.ID, "points", n)
+	}
+	return e.change(func() { put(&e.registry, &e.registry.channels, c.ID, c) }, func(ctx context.Context) error {
+		e.stopChannel(c.ID)
+		if err := e.plane.PutPoints(ctx, c.ID, c.Points); err != nil {
+			return err
+		}
+		return e.plane.Remember(ctx, e.cfg.Engine, "points:"+c.ID)
+	}, func(run context.Context) { e.runChannel(run, c.ID) })
+}
+
+// RemoveChannel stops a channel and forgets its points and values.
+// scripts.ErrNotFound when there is none.
+func (e *Engine) RemoveChannel(id string) error {
+	return e.remove("channel "+id, take(&e.registry, &e.registry.channels, id), func(ctx context.Context) error {
+		e.stopChannel(id)
+		return e.drop(ctx, "points:"+id)
+	})
+}
+
+// RegisterModel adds a model, or replaces the one of the same id. Its bindings
+// may name channels and points that do not exist yet; Problems lists them.
+func (e *Engine) RegisterModel(m model.Instance) error {
+	if err := m.Validate(); err != nil {
+		return err
+	}
+	m = m.Clone()
+	return e.change(func() { put(&e.registry, &e.registry.models, m.ID, m) }, func(ctx context.Context) error {
+		return errors.Join(e.plane.PutModel(ctx, m), e.plane.Remember(ctx, e.cfg.Engine, "model:"+m.ID))
+	}, nil)
+}
+
+// RemoveModel forgets a model, its bindings and its values.
+func (e *Engine) RemoveModel(id string) error {
+	return e.remove("model "+id, take(&e.registry, &e.registry.models, id), func(ctx context.Context) error {
+		return e.drop(ctx, "model:"+id)
+	})
+}
+
+// RegisterAlarm adds an alarm rule, or replaces the one of the same id at the
+// same point.
+func (e *Engine) RegisterAlarm(r alarm.Rule) error {
+	if err := r.Validate(); err != nil {
+		return err
+	}
+	return e.change(func() { put(&e.registry, &e.registry.alarms, alarmKey(r), r) }, func(ctx context.Context) error {
+		return errors.Join(e.plane.PutAlarmRule(ctx, r), e.plane.Remember(ctx, e.cfg.Engine, "alarm:"+alarmKey(r)))
+	}, nil)
+}
+
+// RemoveAlarm forgets an alarm rule. An alarm that it raised stays until it is
+// closed.
+func (e *Engine) RemoveAlarm(modelID, point, id string) error {
+	key := alarmKey(alarm.Rule{Model: modelID, Point: point, ID: id})
+	return e.remove("alarm rule "+key, take(&e.registry, &e.registry.alarms, key), func(ctx context.Context) error {
+		return e.drop(ctx, "alarm:"+key)
+	})
+}
+
+// RegisterRule adds a rule, or replaces the one of the same id.
+func (e *Engine) RegisterRule(r rule.Rule) error {
+	if err := r.Validate(); err != nil {
+		return err
+	}
+	r.Conditions, r.Actions = slices.Clone(r.Conditions), slices.Clone(r.Actions)
+	return e.change(func() { put(&e.registry, &e.registry.rules, r.ID, r) }, func(ctx context.Context) error {
+		return errors.Join(e.plane.PutRule(ctx, r), e.plane.Remember(ctx, e.cfg.Engine, "rule:"+r.ID))
+	}, nil)
+}
+
+// RemoveRule forgets a rule.
+func (e *Engine) RemoveRule(id string) error {
+	return e.remove("rule "+id, take(&e.registry, &e.registry.rules, id), func(ctx context.Context) error {
+		return e.drop(ctx, "rule:"+id)
+	})
+}
+
+// change records a definition and, on a running engine, stores it.
+func (e *Engine) change(record func(), store func(context.Context) error, then func(run context.Context)) error {
+	e.defining.Lock()
+	defer e.defining.Unlock()
+	record()
+	ctx, ok := e.running()
+	if !ok {
+		return nil
+	}
+	if err := store(ctx); err != nil {
+		return err
+	}
+	if then != nil {
+		then(ctx)
+	}
+	if err := e.plane.Reload(ctx); err != nil {
+		e.log.Warn("changed definitions take effect within seconds", "error", err)
+	}
+	e.redefined()
+	e.handler.Resync()
+	return nil
+}
+
+func (e *Engine) remove(what string, known bool, drop func(context.Context) error) error {
+	if !known {
+		return fmt.Errorf("%s: %w", what, scripts.ErrNotFound)
+	}
+	return e.change(func() {}, drop, nil)
+}
+
+// define stores every definition of this engine. It is also what the plane
+// calls to restore them after the data was lost.
+func (e *Engine) define(ctx context.Context) error {
+	r := e.registry.snapshot()
+	for _, id := range slices.Sorted(maps.Keys(r.channels)) {
+		if err := e.plane.PutPoints(ctx, id, r.channels[id].Points); err != nil {
+			return fmt.Errorf("channel %s: %w", id, err)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(r.models)) {
+		if err := e.plane.PutModel(ctx, r.models[id]); err != nil {
+			return fmt.Errorf("model %s: %w", id, err)
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(r.alarms)) {
+		if err := e.plane.PutAlarmRule(ctx, r.alarms[key]); err != nil {
+			return fmt.Errorf("alarm rule %s: %w", key, err)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(r.rules)) {
+		if err := e.plane.PutRule(ctx, r.rules[id]); err != nil {
+			return fmt.Errorf("rule %s: %w", id, err)
+		}
+	}
+	return e.plane.Remember(ctx, e.cfg.Engine, r.names()...)
+}
+
+// names lists what was registered, as Remember keeps it.
+func (r *registry) names() []string {
+	var list []string
+	for id := range r.channels {
+		list = append(list, "points:"+id)
+	}
+	for id := range r.models {
+		list = append(list, "model:"+id)
+	}
+	for key := range r.alarms {
+		list = append(list, "alarm:"+key)
+	}
+	for id := range r.rules {
+		list = append(list, "rule:"+id)
+	}
+	slices.SortFunc(list, cmp.Compare[string])
+	return list
+}
+
+// dropForgotten removes what an engine of this name had defined in an earlier
+// run and does not define any more: a rule that was deleted from the
+// configuration must not go on raising alarms.
+func (e *Engine) dropForgotten(ctx context.Context) error {
+	known, err := e.plane.Remembered(ctx, e.cfg.Engine)
+	if err != nil {
+		return err
+	}
+	r := e.registry.snapshot()
+	current := r.names()
+	for _, name := range known {
+		if slices.Contains(current, name) {
+			continue
+		}
+		if err := e.drop(ctx, name); err != nil && !errors.Is(err, scripts.ErrNotFound) {
+			return fmt.Errorf("removing %s, which is not configured any more: %w", name, err)
+		}
+		e.log.Info("removed what is not configured any more", "definition", name)
+	}
+	return nil
+}
+
+// drop removes one definition from the store.
+func (e *Engine) drop(ctx context.Context, name string) error {
+	kind, id, _ := strings.Cut(name, ":")
+	var err error
+	switch kind {
+	case "points":
+		err = e.plane.DropPoints(ctx, id)
+	case "model":
+		err = e.plane.DropModel(ctx, id)
+	case "rule":
+		err = e.plane.DropRule(ctx, id)
+	case "alarm":
+		parts := strings.SplitN(id, ":", 3)
+		if len(parts) == 3 {
+			err = e.plane.DropAlarmRule(ctx, parts[0], parts[1], parts[2])
+		}
+	}
+	if err != nil && !errors.Is(err, scripts.ErrNotFound) {
+		return err
+	}
+	return errors.Join(err, e.plane.Forget(ctx, e.cfg.Engine, name))
+}
