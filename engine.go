@@ -69,6 +69,9 @@ type Engine struct {
 
 	runners runners
 
+	// tidied: what an earlier run had defined and this one does not is removed.
+	tidied bool
+
 	// defining serialises changes of definitions on the store.
 	defining sync.Mutex
 
@@ -166,7 +169,7 @@ func (e *Engine) Start(ctx context.Context) (err error) {
 	if err := e.define(ctx); err != nil {
 		return err
 	}
-	if err := e.dropForgotten(ctx); err != nil {
+	if err := e.tidy(ctx); err != nil {
 		return err
 	}
 	if err := e.follow(ctx, run); err != nil {
@@ -218,6 +221,9 @@ func (e *Engine) shutdown(ctx context.Context) error {
 		cancel()
 	}
 	errs = append(errs, e.runners.stop(ctx))
+	if e.plane != nil {
+		errs = append(errs, e.plane.Absent(ctx, e.cfg.Engine, e.id))
+	}
 	e.cancel()
 	finished := make(chan struct{})
 	go func() {
@@ -257,6 +263,8 @@ func (e *Engine) follow(ctx, run context.Context) error {
 			e.handler.Command(ev)
 		})
 	})
+	subscribed := make(chan struct{})
+	var again bool // used on the subscription's goroutine alone
 	e.goRun(run, func(ctx context.Context) {
 		e.plane.Listen(ctx, scripts.Listener{
 			Update: func(u model.Update) {
@@ -269,11 +277,24 @@ func (e *Engine) follow(ctx, run context.Context) error {
 			Connected: func() {
 				e.subscribers.wakeAlarms()
 				e.subscribers.wakeCommands()
-				e.subscribers.missed()
-				e.handler.Resync()
+				if again { // messages may have been lost in between
+					e.subscribers.missed()
+					e.handler.Resync()
+				} else {
+					close(subscribed)
+				}
+				again = true
 			},
 		})
 	})
+	// Without this, what is stored right after Start would be missed.
+	select {
+	case <-subscribed:
+	case <-ctx.Done():
+		return fmt.Errorf("subscribing to the store: %w", ctx.Err())
+	case <-time.After(5 * time.Second):
+		return fmt.Errorf("%w: no subscription within 5 s: the user needs SUBSCRIBE, PSUBSCRIBE and the site's channels", scripts.ErrStore)
+	}
 	e.goRun(run, e.reconcile)
 	return nil
 }
@@ -303,6 +324,9 @@ func (e *Engine) reconcile(ctx context.Context) {
 				e.log.Info("the store answers again")
 			}
 			failing = false
+			if err := e.tidy(ctx); err != nil {
+				e.log.Warn("removing what is not configured any more", "error", err)
+			}
 			e.problems.set(e.log, found)
 			e.redefined()
 		}

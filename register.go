@@ -231,6 +231,23 @@ func (r *registry) names() []string {
 	return list
 }
 
+// presence is how long the name of an engine that died stays taken.
+const presence = 3 * reconcilePeriod
+
+// tidy removes what was forgotten, once, as soon as no other engine holds this
+// one's name. It is called by Start and then by the reconciliation alone.
+func (e *Engine) tidy(ctx context.Context) error {
+	mine, err := e.plane.Present(ctx, e.cfg.Engine, e.id, presence)
+	if err != nil || !mine || e.tidied {
+		if err == nil && !mine && !e.tidied {
+			e.log.Debug("another engine of this name is running, or died just now; nothing is removed", "engine", e.cfg.Engine)
+		}
+		return err
+	}
+	e.tidied = true
+	return e.dropForgotten(ctx)
+}
+
 // dropForgotten removes what an engine of this name had defined in an earlier
 // run and does not define any more: a rule that was deleted from the
 // configuration must not go on raising alarms.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/voltageems/voltage/model"
 )
@@ -157,4 +158,34 @@ func (p *Plane) Forget(ctx context.Context, engine, name string) error {
 func (p *Plane) Remembered(ctx context.Context, engine string) ([]string, error) {
 	names, err := p.client.SMembers(ctx, p.keys.defined(engine)).Result()
 	return names, storeError("reading the definitions of engine "+engine, err)
+}
+
+// Present holds the name of an engine for ttl and reports whether id has it: two
+// engines of one name would take each other's definitions for forgotten ones.
+func (p *Plane) Present(ctx context.Context, engine, id string, ttl time.Duration) (bool, error) {
+	key := p.keys.engine(engine)
+	if ok, err := p.client.SetNX(ctx, key, id, ttl).Result(); err != nil || ok {
+		return ok, storeError("holding the name of engine "+engine, err)
+	}
+	holder, err := p.client.Get(ctx, key).Result()
+	if err != nil || holder != id {
+		if isNil(err) {
+			err = nil // it ended in between; the next time will do
+		}
+		return false, storeError("holding the name of engine "+engine, err)
+	}
+	return true, storeError("holding the name of engine "+engine, p.client.PExpire(ctx, key, ttl).Err())
+}
+
+// Absent gives the name back.
+func (p *Plane) Absent(ctx context.Context, engine, id string) error {
+	key := p.keys.engine(engine)
+	holder, err := p.client.Get(ctx, key).Result()
+	if err != nil || holder != id {
+		if isNil(err) {
+			err = nil
+		}
+		return storeError("giving back the name of engine "+engine, err)
+	}
+	return storeError("giving back the name of engine "+engine, p.client.Del(ctx, key).Err())
 }

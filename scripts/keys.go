@@ -70,3 +70,6 @@ func (k keys) update(model string) string { return k.key("modsrv", model, "updat
 
 // defined keeps what an engine of this name defined.
 func (k keys) defined(engine string) string { return k.key("site", "defined", engine) }
+
+// engine is held by the one engine of this name that runs.
+func (k keys) engine(name string) string { return k.key("site", "engine", name) }

@@ -328,9 +328,6 @@ func (s *fakeSite) desk(id string, do func(*model.Alarm)) (model.Alarm, error) {
 	return model.Alarm{}, fmt.Errorf("alarm %s: %w", id, scripts.ErrNotFound)
 }
 
-// bareSite is a site that describes no points.
-type bareSite struct{ Site }
-
 // testClock stands still until it is moved.
 type testClock struct {
 	mu      sync.Mutex

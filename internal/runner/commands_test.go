@@ -233,8 +233,9 @@ func TestWriteBeyondDeadline(t *testing.T) {
 	t.Parallel()
 	clock := channeltest.NewClock(t)
 	s, d := newSite(t, storetest.Embedded(t)), newFake()
-	hang := make(chan struct{})
+	hang, begun := make(chan struct{}), make(chan struct{}, 10)
 	d.onWrite = func(ctx context.Context, w channel.Write) (channel.Outcome, error) {
+		begun <- struct{}{}
 		switch w.Value {
 		case 1:
 			<-ctx.Done()
@@ -247,11 +248,13 @@ func TestWriteBeyondDeadline(t *testing.T) {
 	r := s.run(d, withClock(clock))
 	r.waitState(model.ChannelOnline)
 	id := s.submit(r, 1, time.Minute)
-	turn(t, clock, time.Second, "the write ends", func() bool { return s.command(id).State.Final() })
+	<-begun
+	clock.Advance(time.Minute)
 	require.Equal(t, "unknown timeout", s.final(id))
 
 	id = s.submit(r, 2, time.Minute)
-	turn(t, clock, time.Second, "the write is given up", func() bool { return s.command(id).State.Final() })
+	<-begun
+	clock.Advance(time.Minute)
 	require.Equal(t, "unknown timeout", s.final(id))
 	require.Equal(t, "failed not_sent", s.final(s.submit(r, 3, time.Minute)), "one Write at a time")
 	close(hang)
@@ -288,11 +291,20 @@ func TestLeaseEndsDuringWrite(t *testing.T) {
 	s, d := newSite(t, storetest.Embedded(t)), newFake()
 	slow := second(t, s.client)
 	net := intercept(slow)
-	begun := make(chan struct{})
+	begun, severed := make(chan struct{}), make(chan struct{})
 	d.onWrite = func(ctx context.Context, _ channel.Write) (channel.Outcome, error) {
 		close(begun)
 		<-ctx.Done()
+		close(severed)
 		return channel.Outcome{Result: channel.Sent}, ctx.Err()
+	}
+	d.onClose = func(context.Context) error {
+		select {
+		case <-severed:
+		default:
+			t.Error("closed before the Write was told to end")
+		}
+		return nil
 	}
 	r := s.run(d, withPlane(s.newPlane(slow)), withClock(clock))
 	r.waitState(model.ChannelOnline)
@@ -300,7 +312,8 @@ func TestLeaseEndsDuringWrite(t *testing.T) {
 	<-begun
 	release := net.block("renew")
 	defer release()
-	turn(t, clock, time.Minute, "the session ends", func() bool { return d.closes.Load() > 0 })
+	clock.Advance(48 * time.Minute) // the lease without its margin
+	eventually(t, "the session ends", func() bool { return d.closes.Load() > 0 })
 	eventually(t, "the command is settled", func() bool { return s.command(id).State == model.CommandUnknown })
 	require.Equal(t, int64(1), d.writes.Load())
 }

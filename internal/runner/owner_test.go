@@ -10,6 +10,7 @@ import (
 
 	"github.com/voltageems/voltage/channel/channeltest"
 	"github.com/voltageems/voltage/model"
+	"github.com/voltageems/voltage/scripts"
 	"github.com/voltageems/voltage/scripts/storetest"
 )
 
@@ -203,13 +204,33 @@ func TestDataLoss(t *testing.T) {
 func TestDataLossEmbedded(t *testing.T) {
 	t.Parallel()
 	s, d := newSite(t, storetest.Embedded(t)), newFake()
-	s.run(d)
+	s.run(d, withClock(channeltest.NewClock(t))) // stands still: only a refused batch tells
 	d.feed <- []model.Sample{sample("1", 1), sample("2", 7)}
 	s.waitValue("p2", "7")
 	require.NoError(t, s.client.FlushAll(context.Background()).Err())
 	d.feed <- []model.Sample{sample("1", 2)}
 	s.waitValue("p1", "2")
 	s.waitValue("p2", "7")
+}
+
+// A channel without samples learns from its renewals that it has another owner.
+func TestIdleOwnerIsFenced(t *testing.T) {
+	t.Parallel()
+	clock := channeltest.NewClock(t)
+	s, d := newSite(t, storetest.Embedded(t)), newFake()
+	client := second(t, s.client)
+	net := intercept(client)
+	r := s.run(d, withPlane(s.newPlane(client)), withClock(clock))
+	r.waitState(model.ChannelOnline)
+	eventually(t, "the store knows", func() bool { return s.stored("state") == "online" })
+	renewed := net.count("renew")
+	fence := "{" + s.name + "}:comsrv:c1:"
+	require.NoError(t, s.client.HSet(context.Background(), fence+"fence", "epoch", "9999999999999").Err())
+	require.NoError(t, s.client.Set(context.Background(), fence+"owner", "other:9999999999999", 0).Err())
+	turn(t, clock, time.Minute, "it stands by", func() bool { return r.Status().State == model.ChannelStandby })
+	require.Contains(t, r.Status().LastError, scripts.ErrFenced.Error(), "it was told, and did not only wait for the end of the lease")
+	require.Greater(t, net.count("renew"), renewed)
+	require.Equal(t, int64(1), d.closes.Load())
 }
 
 // While the store is held up the queue overflows; afterwards the last values
