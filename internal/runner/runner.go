@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -91,7 +90,7 @@ func New(cfg Config, ch channel.Config) (*Runner, error) {
 		cfg.Log = slog.Default()
 	}
 	ch = ch.WithDefaults()
-	ch.Points = clonePoints(ch.Points)
+	ch.Points = slices.Clone(ch.Points)
 	r := &Runner{
 		cfg: cfg, ch: ch, clock: cfg.Clock, log: cfg.Log.With("channel", ch.ID),
 		index: make(map[string]int, len(ch.Points)),
@@ -103,41 +102,13 @@ func New(cfg Config, ch channel.Config) (*Runner, error) {
 	}
 	r.status = newStatus(ch, cfg.Clock, r.log, cfg.OnStatus)
 	r.queue = newQueue(ch.Points, r.index)
-	if ch.Driver != nil {
-		driver, err := makeDriver(ch, channel.Setup{
-			ID: ch.ID, Points: clonePoints(ch.Points), Scan: ch.Scan, Timeout: ch.Timeout, Log: r.log, Clock: cfg.Clock,
-		})
-		if err != nil {
-			return nil, err
-		}
-		r.driver = driver
-		r.writer, _ = driver.(channel.Writer)
-	}
-	return r, nil
-}
-
-func clonePoints(points []model.Point) []model.Point {
-	points = slices.Clone(points)
-	for i := range points {
-		points[i].Labels = maps.Clone(points[i].Labels)
-	}
-	return points
-}
-
-func makeDriver(ch channel.Config, setup channel.Setup) (d channel.Driver, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			d, err = nil, fmt.Errorf("%w: channel %s: the driver panicked: %v", model.ErrInvalid, ch.ID, p)
-		}
-	}()
-	d, err = ch.Driver(setup)
+	driver, err := ch.NewDriver(cfg.Log, cfg.Clock)
 	if err != nil {
-		return nil, fmt.Errorf("channel %s: %w", ch.ID, err)
+		return nil, err
 	}
-	if d == nil {
-		return nil, fmt.Errorf("%w: channel %s: the factory made no driver", model.ErrInvalid, ch.ID)
-	}
-	return d, nil
+	r.driver = driver
+	r.writer, _ = driver.(channel.Writer)
+	return r, nil
 }
 
 // Run runs the channel until ctx ends; then it stops cleanly, within about
