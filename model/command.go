@@ -44,7 +44,7 @@ const (
 	CommandExecuted   CommandState = "executed"   // written, and the device acknowledged it
 	CommandFailed     CommandState = "failed"     // the device refused it, or it could not be sent
 	CommandExpired    CommandState = "expired"    // not sent within its time
-	CommandRejected   CommandState = "rejected"   // refused before it was queued
+	CommandRejected   CommandState = "rejected"   // refused before it was queued, or before it was sent, because it may not be given
 	CommandCancelled  CommandState = "cancelled"  // taken back before it was sent
 	CommandSuperseded CommandState = "superseded" // a later command to the same point took its place
 	CommandUnknown    CommandState = "unknown"    // sent, and neither confirmed nor refused

@@ -52,8 +52,10 @@ func (m Instance) Validate() error {
 	if err := CheckID("model", m.ID); err != nil {
 		return err
 	}
-	if m.ID == "enabled" { // model:enabled is the set of enabled models
-		return fmt.Errorf("%w: model: the id enabled is reserved", ErrInvalid)
+	// model:enabled is the set of enabled models; alarms that rules raise belong
+	// to "rule".
+	if m.ID == "enabled" || m.ID == "rule" {
+		return fmt.Errorf("%w: model: the id %s is reserved", ErrInvalid, m.ID)
 	}
 	seen := map[string]Kind{}
 	for _, k := range Kinds() {

@@ -25,6 +25,7 @@ type builder struct {
 	seen    map[string]bool // rules that are in the batch
 	queues  []queue
 
+	lines         int // points in each queue
 	count, number string
 }
 
@@ -105,10 +106,14 @@ func (b *builder) args(w *Writer, s *activeScript, generation string, samples []
 	// buffer that does not move any more.
 	for i := range samples {
 		pt := &w.points[w.index[samples[i].Point]]
-		pt.building = pt.at
+		pt.building, pt.lastValue = pt.at, pt.stored
 	}
 	for i := range samples {
-		b.text(w, &samples[i])
+		b.text(w, &samples[i], i)
+	}
+	for i := range samples {
+		pt := &w.points[w.index[samples[i].Point]]
+		pt.building = pt.at
 	}
 	if cap(b.strings) < len(b.cuts) {
 		b.strings = make([]string, 2*len(b.cuts))
@@ -123,9 +128,9 @@ func (b *builder) args(w *Writer, s *activeScript, generation string, samples []
 	// Then the lists of fields and values.
 	next := 0
 	for i := range samples {
-		next = b.sample(w, &samples[i], next, refresh)
+		next = b.sample(w, &samples[i], i, next, refresh)
 	}
-	b.number, b.count = strconv.FormatInt(w.batch, 10), strconv.Itoa(len(samples))
+	b.number, b.count = strconv.FormatInt(w.batch, 10), strconv.Itoa(b.lines)
 	b.all = w.p.head(b.all[:0], s)
 	b.all = append(b.all, "batch", w.p.now(), generation, &w.plan.version, &w.lease.Channel, &w.lease.Epoch, &b.number, &b.count)
 	b.sections(&w.lease.Channel)
@@ -133,7 +138,7 @@ func (b *builder) args(w *Writer, s *activeScript, generation string, samples []
 }
 
 func (b *builder) clear() {
-	b.buf, b.cuts, b.alarms, b.rules = b.buf[:0], b.cuts[:0], b.alarms[:0], b.rules[:0]
+	b.buf, b.cuts, b.alarms, b.rules, b.lines = b.buf[:0], b.cuts[:0], b.alarms[:0], b.rules[:0], 0
 	clear(b.seen)
 	b.channel.clear()
 	for i := range b.models {
@@ -154,20 +159,24 @@ func (t *target) clear() {
 
 // text appends the texts of one sample: the value (the last one where the
 // sample has no usable one), then the device time where there is one.
-func (b *builder) text(w *Writer, s *model.Sample) {
+func (b *builder) text(w *Writer, s *model.Sample, i int) {
 	pt := &w.points[w.index[s.Point]]
-	if s.Quality.Usable() && !pt.late(s) {
-		pt.value, pt.last, pt.known = s.Value, s.Text, true
+	if !pt.late(s) {
+		pt.final = i
+		pt.advance(s)
+		if s.Quality.Usable() {
+			pt.lastValue = lastValue{s.Value, s.Text, true}
+		}
 	}
 	switch {
 	case pt.text && s.Quality.Usable():
 		b.buf = append(b.buf, s.Text...)
 	case pt.text:
-		b.buf = append(b.buf, pt.last...)
+		b.buf = append(b.buf, pt.lastText...)
 	case s.Quality.Usable():
 		b.buf = model.AppendValue(b.buf, s.Value)
 	case pt.known:
-		b.buf = model.AppendValue(b.buf, pt.value)
+		b.buf = model.AppendValue(b.buf, pt.lastNumber)
 	}
 	b.cuts = append(b.cuts, len(b.buf))
 	if !s.Time.IsZero() {
@@ -178,7 +187,7 @@ func (b *builder) text(w *Writer, s *model.Sample) {
 
 // sample puts one sample into the lists. next is the place of its first text;
 // the place of the following sample's is returned.
-func (b *builder) sample(w *Writer, s *model.Sample, next int, refresh bool) int {
+func (b *builder) sample(w *Writer, s *model.Sample, i, next int, refresh bool) int {
 	pt := &w.points[w.index[s.Point]]
 	value, at := &b.strings[next], (*string)(nil)
 	next++
@@ -193,8 +202,9 @@ func (b *builder) sample(w *Writer, s *model.Sample, next int, refresh bool) int
 		return next
 	}
 	// Quality is stored only while it is not good, and touched only when it
-	// changes or when nobody knows what is stored.
-	touch := refresh || !pt.settled || pt.quality != s.Quality
+	// changes or when nobody knows what is stored: by the point's last sample,
+	// for a HDEL comes after every HSET.
+	touch := i == pt.final && (refresh || !pt.settled || pt.quality != s.Quality)
 	b.channel.add(pt, &pt.id, value, at, s.Quality, touch, int(pt.kind))
 	for i := range pt.routes {
 		r := &pt.routes[i]
@@ -224,9 +234,9 @@ func (b *builder) sample(w *Writer, s *model.Sample, next int, refresh bool) int
 		b.queue(pt, value, at, s.Quality)
 	}
 	// A later sample of the same point in this batch builds on this one.
-	pt.quality, pt.settled = s.Quality, true
-	if s.Time.After(pt.building) {
-		pt.building = s.Time
+	pt.advance(s)
+	if i == pt.final {
+		pt.quality, pt.settled = s.Quality, true
 	}
 	return next
 }
@@ -236,7 +246,17 @@ func (pt *writerPoint) late(s *model.Sample) bool {
 	return !s.Time.IsZero() && s.Time.Before(pt.building)
 }
 
+// advance takes the sample's time as the newest. A point that turned bad without
+// a time, as when the device is gone, accepts any time afterwards: the device
+// may come back with another clock.
+func (pt *writerPoint) advance(s *model.Sample) {
+	if s.Time.After(pt.building) || s.Time.IsZero() && !s.Quality.Usable() {
+		pt.building = s.Time
+	}
+}
+
 func (b *builder) queue(pt *writerPoint, value, at *string, q model.Quality) {
+	b.lines += len(pt.routes)
 	for i := range b.queues {
 		for j := range pt.routes {
 			b.queues[i].packed = appendPacked(b.queues[i].packed, pt.routes[j].packed, *value, at, q, pt.text)

@@ -3,7 +3,10 @@ package scripts
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -13,7 +16,8 @@ import (
 
 // Submit records a command and queues it for its channel, or records why not:
 // then the state is rejected. A command whose ID or Key is known already
-// changes nothing and returns the first record. c.ID must be set.
+// changes nothing and returns the first record; with ErrConflict when that was
+// another command. c.ID must be set.
 func (p *Plane) Submit(ctx context.Context, c model.Command) (model.CommandResult, error) {
 	c = c.WithDefaults()
 	if err := c.Validate(); err != nil {
@@ -22,9 +26,14 @@ func (p *Plane) Submit(ctx context.Context, c model.Command) (model.CommandResul
 	if err := model.CheckID("command", c.ID); err != nil {
 		return model.CommandResult{}, err
 	}
-	reply, err := p.retry(ctx, "command", "submit", c.ID, c.Key, c.Model, c.Control, model.FormatValue(c.Value),
-		c.Origin, c.User, c.Timeout.Milliseconds())
-	return p.commandReply(reply, err)
+	value := model.FormatValue(c.Value)
+	reply, err := p.retry(ctx, "command", "submit", c.ID, c.Key, c.Model, c.Control, value,
+		c.Origin, c.User, &remaining{timeout: c.Timeout})
+	r, err := p.commandReply(reply, err)
+	if err == nil && (r.Model != c.Model || r.Control != c.Control || model.FormatValue(r.Value) != value) {
+		return r, fmt.Errorf("%w: the id or key of this command belongs to %s:%s = %v", ErrConflict, r.Model, r.Control, r.Value)
+	}
+	return r, err
 }
 
 // QueueEntry is a command that waits in a channel's queue.
@@ -52,10 +61,56 @@ func (p *Plane) Queue(ctx context.Context, channel, after string) ([]QueueEntry,
 // again for the same token, which the caller makes new for every command that
 // it begins to execute. ErrConflict when the command is past that: expired,
 // cancelled, claimed before; the result says which. ErrFenced when the channel
-// has another owner. Only after Claim may anything be sent to the device.
+// has another owner. Only after Claim may anything be sent to the device. It
+// looks at the grounds again: a command whose model was disabled, whose binding
+// changed or whose value the limits forbid by now is rejected.
 func (p *Plane) Claim(ctx context.Context, l Lease, e QueueEntry, token string) (model.CommandResult, error) {
-	reply, err := p.retry(ctx, "command", "claim", e.Command, l.Channel, l.Epoch, token, e.Position)
-	return p.commandReply(reply, err)
+	before := "0"
+	if p.claims.other(e.Command, token) {
+		before = "1"
+	}
+	reply, err := p.retry(ctx, "command", "claim", e.Command, l.Channel, l.Epoch, token, e.Position, before)
+	r, err := p.commandReply(reply, err)
+	if err == nil {
+		p.claims.note(e.Command, token)
+	}
+	return r, err
+}
+
+// claims are the commands that were claimed here in the last hours. A store that
+// comes back with older data, after a crash or a failover, may show one of them
+// as queued again.
+type claims struct {
+	mu    sync.Mutex
+	list  map[string]claim
+	sweep int // how long the list gets before old ones are dropped
+}
+
+type claim struct {
+	token string
+	at    time.Time
+}
+
+// other reports whether a command was claimed with another token.
+func (cs *claims) other(id, token string) bool {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	c, ok := cs.list[id]
+	return ok && c.token != token
+}
+
+func (cs *claims) note(id, token string) {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	now := time.Now()
+	if cs.list == nil {
+		cs.list = map[string]claim{}
+	}
+	if len(cs.list) >= cs.sweep {
+		maps.DeleteFunc(cs.list, func(_ string, c claim) bool { return now.Sub(c.at) > 2*model.MaxCommandTimeout })
+		cs.sweep = 2*len(cs.list) + 1000
+	}
+	cs.list[id] = claim{token, now}
 }
 
 // Finish stores the final state of a command that was claimed with token. A
@@ -66,7 +121,7 @@ func (p *Plane) Finish(ctx context.Context, id, token string, state model.Comman
 		value = model.FormatValue(*readBack)
 	}
 	if len(detail) > 500 {
-		detail = detail[:500]
+		detail = strings.ToValidUTF8(detail[:500], "") // the cut may be inside of a rune
 	}
 	reply, err := p.retry(ctx, "command", "finish", id, token, string(state), reason, detail, value)
 	return p.commandReply(reply, err)

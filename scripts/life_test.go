@@ -215,7 +215,10 @@ func testCommandLife(t *testing.T, client redis.UniversalClient) {
 	require.Equal(t, "1001", r.Channel)
 	require.Equal(t, time.UnixMilli(start+5000), r.Deadline)
 	require.Equal(t, map[string]string{"4": "50.000000"}, s.hash(t, "cmd:1001:control"))
-	require.Equal(t, 50.0, submit("a", 60).Value) // the same id again
+	require.Equal(t, r, submit("a", 50)) // the same id again
+	first, err := s.Submit(ctx, model.Command{ID: "a", Model: "pcs1", Control: "power_setpoint", Value: 60})
+	require.ErrorIs(t, err, scripts.ErrConflict)
+	require.Equal(t, 50.0, first.Value)
 
 	queue, err := s.Queue(ctx, "1001", "")
 	require.NoError(t, err)
@@ -249,9 +252,11 @@ func testCommandLife(t *testing.T, client redis.UniversalClient) {
 	}
 	r, err = s.Submit(ctx, model.Command{ID: "k1", Key: "once", Model: "pcs1", Control: "power_setpoint", Value: 1})
 	require.NoError(t, err)
-	r2, err := s.Submit(ctx, model.Command{ID: "k2", Key: "once", Model: "pcs1", Control: "power_setpoint", Value: 2})
+	r2, err := s.Submit(ctx, model.Command{ID: "k2", Key: "once", Model: "pcs1", Control: "power_setpoint", Value: 1})
 	require.NoError(t, err)
 	require.Equal(t, r.ID, r2.ID)
+	_, err = s.Submit(ctx, model.Command{ID: "k3", Key: "once", Model: "pcs1", Control: "power_setpoint", Value: 2})
+	require.ErrorIs(t, err, scripts.ErrConflict)
 	r, err = s.Cancel(ctx, "k1", "anna")
 	require.NoError(t, err)
 	require.Equal(t, model.CommandCancelled, r.State)

@@ -2,6 +2,8 @@ package scripts
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"time"
 )
 
@@ -35,10 +37,15 @@ func (p *Plane) Renew(ctx context.Context, l Lease, ttl time.Duration, status ..
 	return err
 }
 
-// Release gives a lease back, with the last status of the channel.
+// Release gives a lease back, with the last status of the channel. Nothing can
+// be done with it any more. A lease that is not the last one is given back
+// already, which is no error.
 func (p *Plane) Release(ctx context.Context, l Lease, status ...Field) error {
 	args := append([]any{l.Channel, l.Engine, l.Epoch}, fieldArgs(status)...)
 	_, err := p.call(ctx, "channel_owner", "release", args...)
+	if errors.Is(err, ErrFenced) {
+		return nil
+	}
 	return err
 }
 
@@ -59,5 +66,6 @@ func (p *Plane) ChannelStatus(ctx context.Context, channel string) (status map[s
 	if _, err := pipe.Exec(ctx); err != nil && !isNil(err) {
 		return nil, "", storeError("reading the status of channel "+channel, err)
 	}
-	return fields.Val(), held.Val(), nil
+	owner, _, _ = strings.Cut(held.Val(), ":")
+	return fields.Val(), owner, nil
 }

@@ -24,6 +24,7 @@ type plan struct {
 	models   map[string]planModel
 	points   map[string]map[string]model.Point // channel → point → definition
 	index    map[string]string                 // model:point → rule ids, comma separated
+	stored   map[string]string                 // the same as rules:index has it
 	problems []string
 }
 
@@ -64,8 +65,10 @@ func (p *Plane) currentPlan(ctx context.Context) (*plan, error) {
 // loadPlan returns a plan newer than stale, reading the definitions once for
 // all who ask at the same time.
 func (p *Plane) loadPlan(ctx context.Context, stale *plan) (*plan, error) {
-	p.planning.Lock()
-	defer p.planning.Unlock()
+	if err := p.planning.take(ctx); err != nil {
+		return nil, err
+	}
+	defer p.planning.give()
 	if pl := p.plan.Load(); stale != nil && pl != stale {
 		return pl, nil
 	}
@@ -89,9 +92,13 @@ func (p *Plane) readPlan(ctx context.Context) (*plan, error) {
 		if err != nil && !isNil(err) {
 			return nil, storeError("reading the mapping version", err)
 		}
-		if version == s.version {
-			return newPlan(s), nil
+		if version != s.version {
+			continue
 		}
+		if pl := p.plan.Load(); pl != nil && pl.version == version && pl.digest == s.digest() && maps.Equal(pl.stored, s.rulesIndex) {
+			return pl, nil // nothing has changed, as nearly always
+		}
+		return newPlan(s), nil
 	}
 	return nil, fmt.Errorf("%w: the definitions changed at every one of 20 readings", ErrStore)
 }
@@ -179,7 +186,7 @@ func (p *Plane) scanDefinitions(ctx context.Context) ([]string, error) {
 func newPlan(s *stored) *plan {
 	pl := &plan{version: s.version, routes: map[string]map[string][]route{}, models: map[string]planModel{},
 		points: map[string]map[string]model.Point{}, index: map[string]string{}}
-	pl.digest = s.digest()
+	pl.digest, pl.stored = s.digest(), s.rulesIndex
 	complain := func(err error) { pl.problems = append(pl.problems, err.Error()) }
 
 	for _, channel := range slices.Sorted(maps.Keys(s.pointDefinitions)) {
@@ -317,7 +324,8 @@ func (s *stored) digest() uint64 {
 		}
 	}
 	sum("c2m", s.c2m)
-	for _, group := range []map[string]map[string]string{s.models, s.alarmRules, s.rules, s.pointDefinitions} {
+	for i, group := range []map[string]map[string]string{s.models, s.alarmRules, s.rules, s.pointDefinitions} {
+		fmt.Fprintf(h, "\x02%d", i)
 		for _, name := range slices.Sorted(maps.Keys(group)) {
 			sum(name, group[name])
 		}
@@ -343,7 +351,7 @@ func (p *Plane) Reconcile(ctx context.Context) (problems []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if before != nil && now.version == before.version && now.digest != before.digest {
+	if before != nil && now.version == before.version && (now.digest != before.digest || !now.indexed()) {
 		p.log.Info("another program changed definitions; batches are resolved anew", "site", p.options.Site)
 		if err := p.touch(ctx, now.index); err != nil {
 			return now.problems, err
@@ -355,6 +363,20 @@ func (p *Plane) Reconcile(ctx context.Context) (problems []string, err error) {
 		_, err = p.loadPlan(ctx, before)
 	}
 	return now.problems, err
+}
+
+// indexed reports whether rules:index, by which the hand-callable form finds the
+// rules of a point, has every rule. More than that does no harm.
+func (pl *plan) indexed() bool {
+	for source, ids := range pl.index {
+		known := strings.Split(pl.stored[source], ",")
+		for id := range strings.SplitSeq(ids, ",") {
+			if !slices.Contains(known, id) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // Models returns the definitions of all models, by id.

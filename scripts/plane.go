@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -50,10 +49,26 @@ type Plane struct {
 	scripts map[string]*activeScript
 
 	generation atomic.Pointer[string]
-	recovering sync.Mutex
+	recovering turn
 	plan       atomic.Pointer[plan]
-	planning   sync.Mutex
+	planning   turn
+	batches    atomic.Int64 // batch numbers, which grow whoever writes
+	claims     claims
 }
+
+// turn is a lock that is waited for only as long as a context allows.
+type turn chan struct{}
+
+func (t turn) take(ctx context.Context) error {
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (t turn) give() { <-t }
 
 // New returns the Plane of a site on a client, which it never closes. It does
 // no I/O; Prepare does.
@@ -72,7 +87,8 @@ func New(client redis.UniversalClient, o Options) (*Plane, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plane{client: client, keys: newKeys(o.Site), options: o, log: o.Log, scripts: map[string]*activeScript{}}
+	p := &Plane{client: client, keys: newKeys(o.Site), options: o, log: o.Log, scripts: map[string]*activeScript{},
+		recovering: make(turn, 1), planning: make(turn, 1)}
 	for _, s := range list {
 		p.scripts[s.Name] = newActiveScript(s)
 	}
@@ -134,8 +150,13 @@ type restoringKey struct{}
 // recover adopts a new generation after the data was lost: first the scripts,
 // then every definition, and only then does any other call go on.
 func (p *Plane) recover(ctx context.Context, lost string) error {
-	p.recovering.Lock()
-	defer p.recovering.Unlock()
+	if _, inside := ctx.Value(restoringKey{}).(restoring); inside {
+		return nil // the recovery that waits for Restore is this one
+	}
+	if err := p.recovering.take(ctx); err != nil {
+		return err
+	}
+	defer p.recovering.give()
 	if *p.generation.Load() != lost {
 		return nil // somebody else did it meanwhile
 	}
@@ -168,6 +189,14 @@ func (p *Plane) Ping(ctx context.Context) error {
 
 // Site returns the name of the site.
 func (p *Plane) Site() string { return p.options.Site }
+
+// localTime is the time of this host, or of the test.
+func (p *Plane) localTime() time.Time {
+	if p.options.Now == nil {
+		return time.Now()
+	}
+	return p.options.Now()
+}
 
 func (p *Plane) now() string {
 	if p.options.Now == nil {

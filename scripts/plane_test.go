@@ -118,6 +118,35 @@ func testBatch(t *testing.T, client redis.UniversalClient) {
 	require.Equal(t, fmt.Sprint(start), entries[0].Values["time"])
 }
 
+func TestDeviceTimesThatCannotBeTrue(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, testDeviceTimesThatCannotBeTrue)
+}
+
+func testDeviceTimesThatCannotBeTrue(t *testing.T, client redis.UniversalClient) {
+	s := newSite(t, client)
+	w := s.NewWriter(s.lease, s.points)
+	at := func(v float64, ms int64) {
+		t.Helper()
+		_, _, err := w.Write(t.Context(), []model.Sample{{Point: "1", Value: v, Time: time.UnixMilli(ms)}}, false)
+		require.NoError(t, err)
+	}
+	stored := func() string { return s.hash(t, "modsrv:pcs1:measurement")["active_power"] }
+	at(1, start)
+	at(2, start+2*time.Hour.Milliseconds()) // far ahead
+	require.Equal(t, "2.000000", stored())
+	at(3, start+1)
+	require.Equal(t, "3.000000", stored())
+	at(4, 1000) // a clock that begins at 1970
+	require.Equal(t, "4.000000", stored())
+	at(5, start-5) // an old one: history alone
+	require.Equal(t, "4.000000", stored())
+	_, _, err := w.Write(t.Context(), []model.Sample{{Point: "1", Quality: model.Offline}}, false)
+	require.NoError(t, err)
+	at(6, start-4) // the device came back with another clock
+	require.Equal(t, "6.000000", stored())
+}
+
 func TestQuality(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, testQuality)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -33,8 +34,11 @@ func isAnswer(err error) bool {
 	if !errors.As(err, &answer) {
 		return false
 	}
-	for _, passing := range []string{"LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "MOVED", "ASK", "NOSCRIPT", "OOM", "MISCONF"} {
-		if redis.HasErrorPrefix(answer, passing) {
+	for _, passing := range []string{"LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "MOVED", "ASK",
+		"NOSCRIPT", "OOM", "MISCONF", "NOREPLICAS", "max number of clients"} {
+		// Redis 6 wraps the error of a call within a script: "ERR Error running
+		// script (call to f_…): @user_script:12: @user_script: 12: -OOM command …"
+		if redis.HasErrorPrefix(answer, passing) || strings.Contains(answer.Error(), ": -"+passing+" ") {
 			return false
 		}
 	}

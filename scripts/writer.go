@@ -21,6 +21,7 @@ type Writer struct {
 	index  map[string]int // point id → place in points
 	points []writerPoint
 	batch  int64 // number of the last batch
+	timed  bool  // the device times that are stored are known
 
 	plan   *plan
 	digest uint64
@@ -33,15 +34,21 @@ type writerPoint struct {
 	kind   model.Kind
 	text   bool
 	routes []writerRoute
-	// the last usable value that was sent
-	value float64
-	last  string // of a text point
-	known bool
+	// the last usable value that is stored, and of the batch being built
+	stored lastValue
+	lastValue
+	final int // place of the last sample in the batch that is not late
 	// the newest device time that is stored, and that of the batch being built
 	at, building time.Time
 	// the quality that is stored, and whether that is certain
 	quality model.Quality
 	settled bool
+}
+
+type lastValue struct {
+	lastNumber float64
+	lastText   string // of a text point
+	known      bool
 }
 
 // writerRoute is a route with its strings made once.
@@ -57,7 +64,9 @@ type writerRoute struct {
 type writerAlarm struct{ model, point, rule, operator, threshold, hysteresis string }
 
 // NewWriter returns the Writer for a channel that was acquired. The points are
-// the channel's; samples of others are refused.
+// the channel's; samples of others are refused. All writers of one lease belong
+// to one Plane, one after the other: a batch of one that is older than the last
+// is taken for a repetition.
 func (p *Plane) NewWriter(l Lease, points []model.Point) *Writer {
 	w := &Writer{p: p, lease: l, index: make(map[string]int, len(points)), points: make([]writerPoint, len(points))}
 	for i, pt := range points {
@@ -67,7 +76,7 @@ func (p *Plane) NewWriter(l Lease, points []model.Point) *Writer {
 	return w
 }
 
-// Write stores samples: the channel's values, the models', update messages,
+// Write stores samples (and clears device times that cannot be true): the channel's values, the models', update messages,
 // alarms, rules and the queues, in one atomic step. A refresh repeats values
 // that did not change: it is not history and runs no rules.
 //
@@ -84,20 +93,26 @@ func (w *Writer) Write(ctx context.Context, samples []model.Sample, refresh bool
 	if len(samples) > MaxBatch {
 		return false, nil, fmt.Errorf("%w: channel %s: %d samples in a batch: at most %d", model.ErrInvalid, w.lease.Channel, len(samples), MaxBatch)
 	}
+	latest := w.p.localTime().Add(deviceAhead)
 	for i := range samples {
-		if err := w.check(&samples[i]); err != nil {
+		s := &samples[i]
+		if err := w.check(s); err != nil {
 			return false, nil, err
 		}
+		if !s.Time.IsZero() && (s.Time.Before(deviceEpoch) || s.Time.After(latest)) {
+			s.Time = time.Time{} // a clock that was never set, or is far ahead, tells nothing
+		}
 	}
-	w.batch++
+	w.batch = w.p.batches.Add(1)
 	s := w.p.scripts["data_sync"]
 	defer func() {
-		if err != nil {
+		if err != nil { // nobody knows whether it was stored after all
 			w.unsettle(samples)
+			w.timed = false
 		}
 	}()
-	for attempt, broken := 0, 0; ; {
-		if w.plan == nil {
+	for attempt, remapped, broken := 0, 0, 0; ; {
+		if w.plan == nil || !w.timed {
 			pl, err := w.p.currentPlan(ctx)
 			if err != nil {
 				if !pause(ctx, backoff(broken)) {
@@ -113,9 +128,12 @@ func (w *Writer) Write(ctx context.Context, samples []model.Sample, refresh bool
 				broken++
 				continue
 			}
-			stale = w.resolve(pl) || stale
+			w.timed = true
+			if w.plan == nil {
+				stale = w.resolve(pl) || stale
+			}
 		}
-		if attempt+broken > 0 {
+		if attempt+remapped+broken > 0 {
 			w.unsettle(samples)
 		}
 		generation := *w.p.generation.Load()
@@ -131,14 +149,15 @@ func (w *Writer) Write(ctx context.Context, samples []model.Sample, refresh bool
 				return stale, nil, err
 			}
 			broken++
+			attempt = 0 // lost scripts are repaired again after a pause
 		case again:
 			attempt++
-		case len(reply) > 0 && reply[0] == "MAPPING" && attempt < 100:
-			attempt++
+		case len(reply) > 0 && reply[0] == "MAPPING" && remapped < 100:
+			remapped++
 			pl, err := w.p.loadPlan(ctx, w.plan)
 			if err != nil {
 				w.p.log.Warn("reading the definitions failed; repeating", "channel", w.lease.Channel, "error", err)
-				if !pause(ctx, backoff(attempt)) {
+				if !pause(ctx, backoff(remapped)) {
 					return stale, nil, err
 				}
 				continue
@@ -150,7 +169,7 @@ func (w *Writer) Write(ctx context.Context, samples []model.Sample, refresh bool
 			}
 			for i := range samples {
 				pt := &w.points[w.index[samples[i].Point]]
-				pt.at = pt.building
+				pt.at, pt.stored = pt.building, pt.lastValue
 			}
 			if len(reply) > 1 {
 				warnings = reply[1:]
@@ -167,6 +186,13 @@ func (w *Writer) Stale() bool {
 	pl := w.p.plan.Load()
 	return w.plan != nil && pl != nil && pl != w.plan && w.resolve(pl)
 }
+
+// Device times outside of these bounds are those of a clock that is not set: a
+// time far ahead would make every later sample look old, and so would every
+// sample of a clock that fell back to its beginning.
+const deviceAhead = time.Hour
+
+var deviceEpoch = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 
 var errForeignPoint = errors.New("no such point in the channel")
 

@@ -24,6 +24,7 @@ elseif before == 'cleared' then
 else
   a.status = 'acknowledged'
 end
+alarm_journal(now, transition, id, a)
 redis.call('HSET', key, 'status', a.status, 'comment', a.comment)
 if op == 'ack' or redis.call('HEXISTS', key, 'acknowledged_at') == 0 then
   redis.call('HSET', key, 'acknowledged_at', now, 'acknowledged_by', a.by)
@@ -33,5 +34,4 @@ if a.status == 'closed' then
 else
   redis.call('HSET', P .. 'alarm:open', alarm_open_key(a), id .. '|' .. a.status)
 end
-alarm_journal(now, transition, id, a)
 return { 'OK', a.status }

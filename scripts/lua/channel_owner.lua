@@ -34,6 +34,7 @@ if op == 'renew' then
 end
 if op == 'release' then
   redis.call('DEL', owner)
+  redis.call('HSET', fence, 'epoch', string.format('%.0f', tonumber(epoch) + 1)) -- what is still under way comes too late
   if #ARGV > 7 then redis.call('HSET', P .. 'comsrv:' .. channel .. ':status', unpack(ARGV, 7)) end
   return { 'OK', epoch }
 end

@@ -3,13 +3,16 @@
 -- @include command
 --
 --   submit <now> <generation> <id> <key> <model> <control> <value> <origin> <user> <timeout ms>
---   claim  <now> <generation> <id> <channel> <epoch> <token> <queue entry>
+--   claim  <now> <generation> <id> <channel> <epoch> <token> <queue entry> <claimed before 1|0>
 --   finish <now> <generation> <id> <token> <state> <reason> <detail> <read back>
 --   cancel <now> <generation> <id> <by>
 --   expire <now> <generation> <id>
 -- submit records and queues. claim lets the channel's owner execute it: OK once,
--- and again for the same token, so that a lost reply does no harm. finish stores
--- the final state. cancel and expire end what was not claimed yet.
+-- and again for the same token, so that a lost reply does no harm. It looks
+-- again whether the command may be given, for the model, its binding or the
+-- limits may have changed. claimed before says that the caller claimed it with
+-- another token: where it is queued nevertheless, the store went back to older
+-- data. finish stores the final state. cancel and expire end what was not claimed yet.
 -- Answers a code and the record as name, value, …:
 --   OK         it is so now
 --   REJECTED   (submit) recorded, and will not be executed; the record says why
@@ -44,8 +47,22 @@ if op == 'claim' then
     command_move(now, c, 'unknown', 'owner_lost', 'the engine that executed it ended before the result was known')
     return command_reply('NO', c)
   end
+  if c.state ~= 'queued' then return command_reply('NO', c) end
   if tonumber(now) > tonumber(c.deadline) then
     command_move(now, c, 'expired', 'timeout', 'the channel did not take it in time')
+    return command_reply('NO', c)
+  end
+  if ARGV[9] == '1' then
+    command_move(now, c, 'unknown', 'store_went_back', 'it was claimed before, and the store has lost what became of it')
+    return command_reply('NO', c)
+  end
+  local again = { model = c.model, control = c.control, value = c.value }
+  local reason, detail = command_refusal(again)
+  if not reason and (again.channel ~= c.channel or again.point ~= c.point) then
+    reason, detail = 'no_mapping', c.model .. ':' .. c.control .. ' is bound to another point now'
+  end
+  if reason then
+    command_move(now, c, 'rejected', reason, detail)
     return command_reply('NO', c)
   end
   c.epoch, c.token = epoch, token

@@ -15,9 +15,10 @@
 --   or INVALID, then the command's record as name, value, …
 --
 -- From the engine, a whole batch of one channel, resolved beforehand:
---   batch <now> <generation> <mapping version> <channel> <epoch> <batch number> <points> <sections…>
+--   batch <now> <generation> <mapping version> <channel> <epoch> <batch number> <queued points> <sections…>
+--   Batch numbers grow within an epoch.
 --   Answers OK and a line for everything that went wrong on the way, or
---     DUPLICATE   this batch number was done before; nothing was changed
+--     DUPLICATE   this batch number or a later one was done before; nothing was changed
 --     FENCED      another engine owns the channel; nothing was changed
 --     MAPPING     the mapping changed: resolve again; nothing was changed
 --     GENERATION  the site's data was lost; nothing was changed
@@ -35,15 +36,18 @@ local function attempt(report, ...)
   local r = redis.pcall(...)
   if type(r) == 'table' and r.err then
     report[#report + 1] = 'write of ' .. tostring((select(2, ...))) .. ': ' .. r.err
+    return nil
   end
+  return r
 end
 
-local function attempt_fields(report, command, key, first, last)
-  -- at most 4000 arguments at a time: unpack has a limit, and a lower one on the embedded store
+local function attempt_fields(report, command, key, list, first, last)
+  -- at most 1000 arguments at a time: the embedded store has a stack of 5120 for
+  -- all calls together, and they are on it once per call
   local i = first
   while i <= last do
-    local j = math.min(i + 3999, last)
-    attempt(report, command, key, unpack(ARGV, i, j))
+    local j = math.min(i + 999, last)
+    attempt(report, command, key, unpack(list, i, j))
     i = j + 1
   end
 end
@@ -83,7 +87,7 @@ end
 
 local function run_rule(now, id, report)
   local notes = {}
-  local ok, err = pcall(rule_run, now, id, false, notes)
+  local ok, err = pcall(rule_run, now, id, false, notes, report)
   if not ok then report[#report + 1] = 'rule ' .. id .. ': ' .. tostring(type(err) == 'table' and err.err or err) end
 end
 
@@ -94,23 +98,24 @@ local function batch()
   local fence = P .. 'comsrv:' .. channel .. ':fence'
   local f = redis.call('HMGET', fence, 'epoch', 'batch')
   if f[1] ~= epoch then return { 'FENCED', f[1] or '' } end
-  if f[2] == number_of_batch then return { 'DUPLICATE' } end
+  -- also a lower number: a request that a broken connection delivers late
+  if f[2] and (tonumber(f[2]) or 0) >= tonumber(number_of_batch) then return { 'DUPLICATE' } end
   local version = redis.call('GET', P .. 'mapping:version')
   if (version or '') ~= ARGV[4] then return { 'MAPPING', version or '' } end
 
   local now = now_ms(ARGV[2])
   redis.call('HSET', fence, 'batch', number_of_batch)
-  local report = { 'OK' }
+  local report, total = { 'OK' }, nil
   local i, last = 9, #ARGV
   while i <= last do
     local section = ARGV[i]
     if section == 'S' then
       local n = tonumber(ARGV[i + 2]) * 2
-      attempt_fields(report, 'HSET', ARGV[i + 1], i + 3, i + 2 + n)
+      attempt_fields(report, 'HSET', ARGV[i + 1], ARGV, i + 3, i + 2 + n)
       i = i + 3 + n
     elseif section == 'D' then
       local n = tonumber(ARGV[i + 2])
-      attempt_fields(report, 'HDEL', ARGV[i + 1], i + 3, i + 2 + n)
+      attempt_fields(report, 'HDEL', ARGV[i + 1], ARGV, i + 3, i + 2 + n)
       i = i + 3 + n
     elseif section == 'T' then
       local n, t = tonumber(ARGV[i + 2]), {}
@@ -118,13 +123,14 @@ local function batch()
         t[2 * k - 1] = ARGV[i + 2 + k]
         t[2 * k] = now
       end
-      attempt(report, 'HSET', ARGV[i + 1], unpack(t))
+      attempt_fields(report, 'HSET', ARGV[i + 1], t, 1, 2 * n)
       i = i + 3 + n
     elseif section == 'P' then
       redis.call('PUBLISH', ARGV[i + 1], ARGV[i + 2])
       i = i + 3
     elseif section == 'X' then
-      local total = redis.call('HINCRBY', fence, 'points', ARGV[8])
+      -- once for all queues: each has the same points
+      total = total or attempt(report, 'HINCRBY', fence, 'points', ARGV[8]) or 0
       attempt(report, 'XADD', ARGV[i + 1], 'MAXLEN', '~', ARGV[i + 2], '*', 'v', '1', 'channel', ARGV[i + 3],
         'time', now, 'count', string.format('%d', total), 'points', ARGV[i + 4])
       i = i + 5

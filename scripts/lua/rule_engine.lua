@@ -10,5 +10,5 @@ local inactive = guard('')
 if inactive then return inactive end
 if not ARGV[1] then return { 'INVALID', 'want: <rule id>' } end
 local report = { 'OK', 'idle' }
-if rule_run(now_ms(ARGV[2]), ARGV[1], true, report) then report[2] = 'ran' end
+if rule_run(now_ms(ARGV[2]), ARGV[1], true, report, report) then report[2] = 'ran' end
 return report

@@ -47,14 +47,24 @@ local function bind(source, target)
   store_targets(source, list)
 end
 
--- Takes back what the stored definition of a model had bound.
-local function unbind_model(key)
+-- Forgets the current value of a name in the hashes of a model or a channel: it
+-- is another point's now, or of another kind, and nobody may decide on it.
+local MODEL_PARTS = { 'measurement', 'signal', 'control', 'adjustment', 'text', 'ts', 'quality' }
+local CHANNEL_PARTS = { 'm', 's', 'c', 'a', 'text', 'ts', 'quality' }
+local function forget(owner, parts, name)
+  for _, part in ipairs(parts) do redis.pcall('HDEL', P .. owner .. ':' .. part, name) end
+end
+
+-- Takes back what the stored definition of a model had bound. fields is the new
+-- one, nil where there is none.
+local function unbind_model(key, fields)
   local old = redis.call('HGETALL', key)
   for i = 1, #old, 2 do
     local name = string.match(old[i], '^binding:(.+)$')
     if name then
       unbind(string.match(old[i + 1], '^%a+:(.+)$') or '', id .. ':' .. name)
       redis.call('HDEL', P .. 'mapping:m2c', id .. ':' .. name)
+      if fields and fields[old[i]] ~= old[i + 1] then forget('modsrv:' .. id, MODEL_PARTS, name) end
     end
   end
 end
@@ -71,7 +81,10 @@ local function same_hash(key, fields)
 end
 
 local function changed()
-  redis.call('INCR', P .. 'mapping:version')
+  local r = redis.pcall('INCR', P .. 'mapping:version')
+  if type(r) == 'table' and r.err then -- another program keeps something else there
+    redis.call('SET', P .. 'mapping:version', now_ms(ARGV[2]))
+  end
   return { 'OK', '1' }
 end
 
@@ -99,7 +112,7 @@ if op == 'model' then
     end
     if complete then return { 'OK', '0' } end
   end
-  unbind_model(key)
+  unbind_model(key, fields)
   redis.call('DEL', key)
   for name, value in pairs(fields) do redis.call('HSET', key, name, value) end
   for i = 7, #ARGV, 3 do
@@ -118,8 +131,8 @@ if op == 'drop_model' then
   unbind_model(key)
   redis.call('DEL', key)
   redis.call('SREM', P .. 'model:enabled', id)
-  for _, kind in ipairs({ 'measurement', 'signal', 'control', 'adjustment', 'text', 'ts', 'quality' }) do
-    redis.call('DEL', P .. 'modsrv:' .. id .. ':' .. kind)
+  for _, part in ipairs(MODEL_PARTS) do
+    redis.call('DEL', P .. 'modsrv:' .. id .. ':' .. part)
   end
   return changed()
 end
@@ -128,6 +141,17 @@ if op == 'points' then
   local key, fields = P .. 'point:' .. id, {}
   for i = 5, #ARGV, 2 do fields[ARGV[i]] = ARGV[i + 1] end
   if same_hash(key, fields) then return { 'OK', '0' } end
+  local old = redis.call('HGETALL', key)
+  for i = 1, #old, 2 do
+    local before, after = decode(old[i + 1]) or {}, decode(fields[old[i]])
+    if not after or field(before, 'kind') ~= field(after, 'kind') or field(before, 'text') ~= field(after, 'text') then
+      forget('comsrv:' .. id, CHANNEL_PARTS, old[i])
+      for _, t in ipairs(targets_of(id .. ':' .. old[i])) do
+        local model, name = string.match(t, '^([^:]+):([^:]+)$')
+        if model then forget('modsrv:' .. model, MODEL_PARTS, name) end
+      end
+    end
+  end
   redis.call('DEL', key)
   for i = 5, #ARGV, 2 do redis.call('HSET', key, ARGV[i], ARGV[i + 1]) end
   return changed()
@@ -135,9 +159,10 @@ end
 
 if op == 'drop_points' then
   if redis.call('DEL', P .. 'point:' .. id) == 0 then return { 'NOTFOUND', id } end
-  for _, part in ipairs({ 'm', 's', 'c', 'a', 'text', 'ts', 'quality', 'status' }) do
+  for _, part in ipairs(CHANNEL_PARTS) do
     redis.call('DEL', P .. 'comsrv:' .. id .. ':' .. part)
   end
+  redis.call('DEL', P .. 'comsrv:' .. id .. ':status')
   return changed()
 end
 

@@ -12,15 +12,16 @@ local function compare(a, operator, b)
   if operator == '>=' then return a >= b end
   if operator == '<' then return a < b end
   if operator == '<=' then return a <= b end
-  if operator == '==' then return math.abs(a - b) < 0.000001 end
-  if operator == '!=' then return math.abs(a - b) >= 0.000001 end
+  if operator == '==' then return math.abs(a - b) < 0.0000005 end
+  if operator == '!=' then return math.abs(a - b) >= 0.0000005 end
   return nil
 end
 
--- The threshold that a raised alarm has to come back past.
+-- The threshold that a raised alarm has to come back past, with six decimals as
+-- values have: 0.3 - 0.1 is not 0.2 in binary.
 local function clearing(operator, threshold, hysteresis)
-  if operator == '>' or operator == '>=' then return threshold - hysteresis end
-  if operator == '<' or operator == '<=' then return threshold + hysteresis end
+  if operator == '>' or operator == '>=' then return tonumber(stored(threshold - hysteresis)) end
+  if operator == '<' or operator == '<=' then return tonumber(stored(threshold + hysteresis)) end
   return threshold
 end
 
@@ -36,13 +37,19 @@ end
 local function alarm_raise(now, a)
   local id = string.format('%d', redis.call('INCR', P .. 'alarm:counter'))
   a.status = 'active'
+  -- first what may fail, so that it is tried again with the next value and no
+  -- alarm is open of which the journal does not know
+  redis.call('SADD', P .. 'alarm:active', id)
+  local ok, err = pcall(alarm_journal, now, 'raised', id, a)
+  if not ok then
+    redis.call('SREM', P .. 'alarm:active', id)
+    error(err)
+  end
   redis.call('DEL', P .. 'alarm:' .. id) -- a counter that was lost with the data starts again
   redis.call('HSET', P .. 'alarm:' .. id, 'id', id, 'model_id', a.model, 'point_name', a.point,
     'value', a.value, 'rule_id', a.rule, 'timestamp', now, 'status', a.status, 'severity', a.severity,
     'message', a.message, 'threshold', a.threshold, 'count', '1')
-  redis.call('SADD', P .. 'alarm:active', id)
   redis.call('HSET', P .. 'alarm:open', a.model .. ':' .. a.point .. ':' .. a.rule, id .. '|active')
-  alarm_journal(now, 'raised', id, a)
   notify({ type = 'alarm', alarm_id = id, model_id = a.model, point_name = a.point, severity = a.severity,
     value = a.value, message = a.message, timestamp = now })
   redis.call('PUBLISH', P .. 'alarm:new', id)
@@ -61,7 +68,7 @@ local function alarm_open_key(a) return a.model .. ':' .. a.point .. ':' .. a.ru
 
 -- Takes an alarm out of everything that lists open ones.
 local function alarm_end(id, a)
-  redis.call('SREM', P .. 'alarm:active', id)
+  redis.pcall('SREM', P .. 'alarm:active', id)
   local open = redis.call('HGET', P .. 'alarm:open', alarm_open_key(a))
   if open and string.match(open, '^(%d+)|') == id then
     redis.call('HDEL', P .. 'alarm:open', alarm_open_key(a))
@@ -112,6 +119,7 @@ local function alarm_step(now, model, point, rule, value, operator, threshold, h
     return alarm_step(now, model, point, rule, value, operator, threshold, hysteresis, false)
   end
   a.value = value
+  alarm_journal(now, transition, id, a)
   if transition == 'reraised' then
     redis.call('HSET', P .. 'alarm:' .. id, 'status', 'active', 'value', value,
       'count', string.format('%d', (tonumber(a.count) or 1) + 1))
@@ -127,7 +135,6 @@ local function alarm_step(now, model, point, rule, value, operator, threshold, h
       redis.call('HSET', P .. 'alarm:open', alarm_open_key(a), id .. '|cleared')
     end
   end
-  alarm_journal(now, transition, id, a)
   return transition
 end
 

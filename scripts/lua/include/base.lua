@@ -12,13 +12,15 @@ local function now_ms(given)
   return string.format('%d%03d', tonumber(t[1]), math.floor(tonumber(t[2]) / 1000))
 end
 
--- A finite decimal number without an exponent, or nil. tonumber alone accepts
--- 'nan', 'inf' and '0x10', and differs between the stores on '1e3'.
+-- A finite decimal number without an exponent and within ±1e15, or nil. tonumber
+-- alone accepts 'nan', 'inf' and '0x10', and differs between the stores on '1e3'
+-- and on more than 19 digits.
 local function number(text)
   if type(text) == 'number' then text = string.format('%.6f', text) end
   if type(text) ~= 'string' or #text > 40 then return nil end
   if string.match(text, '^[+-]?%d+%.?%d*$') or string.match(text, '^[+-]?%.%d+$') then
-    return tonumber((string.gsub(text, '^%+', '')))
+    local n = tonumber((string.gsub(text, '^%+', '')))
+    if n and n >= -1e15 and n <= 1e15 then return n end
   end
   return nil
 end

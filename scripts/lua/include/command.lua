@@ -33,6 +33,13 @@ end
 -- Stores a new state and tells everybody.
 local function command_move(now, c, state, reason, detail)
   c.state, c.reason, c.detail, c.updated = state, reason, detail, now
+  -- first what may fail: no state of which the journal does not know
+  local entry = { 'XADD', P .. 'command:journal', 'MAXLEN', '~', COMMAND_JOURNAL, '*' }
+  for i = 1, 15 do
+    entry[#entry + 1] = COMMAND_FIELDS[i]
+    entry[#entry + 1] = c[COMMAND_FIELDS[i]] or ''
+  end
+  redis.call(unpack(entry))
   local key = P .. 'command:' .. c.id
   redis.call('HSET', key, 'state', state, 'reason', reason, 'detail', detail, 'updated', now,
     'token', c.token or '', 'epoch', c.epoch or '', 'read_back', c.read_back or '')
@@ -40,18 +47,12 @@ local function command_move(now, c, state, reason, detail)
     redis.call('EXPIRE', key, COMMAND_KEPT)
     if c.entry and c.entry ~= '' then redis.call('XDEL', P .. 'cmd:' .. c.channel .. ':queue', c.entry) end
   end
-  local entry = { 'XADD', P .. 'command:journal', 'MAXLEN', '~', COMMAND_JOURNAL, '*' }
-  for i = 1, 15 do
-    entry[#entry + 1] = COMMAND_FIELDS[i]
-    entry[#entry + 1] = c[COMMAND_FIELDS[i]] or ''
-  end
-  redis.call(unpack(entry))
   redis.call('PUBLISH', P .. 'command:journal', c.id)
 end
 
 -- Why a command must not be given, as code and text, or nil. Fills in channel
 -- and point, and the stored form of the value.
-local function command_refusal(c, need_owner)
+local function command_refusal(c)
   local v = number(c.value)
   if not v then return 'not_finite', 'the value is not a finite decimal number' end
   c.value = stored(v)
@@ -92,11 +93,39 @@ local function command_refusal(c, need_owner)
       end
     end
   end
+  return nil
+end
+
+-- Why nobody would execute a command, as code and text, or nil. need_owner is
+-- false for those who may also command channels of other programs.
+local function command_unowned(channel, need_owner)
   if redis.call('EXISTS', P .. 'comsrv:' .. channel .. ':owner') == 0
     and (need_owner or redis.call('EXISTS', P .. 'comsrv:' .. channel .. ':status') == 1) then
     return 'channel_stopped', 'no engine runs channel ' .. channel
   end
   return nil
+end
+
+-- Ends the oldest commands of a queue whose time is over: a queue that nobody
+-- takes from must not grow, and no command may stay queued for ever.
+local function command_sweep(now, queue)
+  for _, e in ipairs(redis.call('XRANGE', queue, '-', '+', 'COUNT', 3)) do
+    local c
+    for i = 1, #e[2], 2 do
+      if e[2][i] == 'id' then c = command_load(e[2][i + 1]) end
+    end
+    if not c or FINAL[c.state] then
+      redis.call('XDEL', queue, e[1])
+    elseif c.state == 'queued' and tonumber(now) > (tonumber(c.deadline) or 0) then
+      command_move(now, c, 'expired', 'timeout', 'the channel did not take it in time')
+    end
+  end
+end
+
+-- The key of an idempotency key. A colon in the origin is written %3A, so that
+-- keys of two origins never meet.
+local function command_key(origin, key)
+  return P .. 'command:key:' .. string.gsub(string.gsub(origin, '%%', '%%25'), ':', '%%3A') .. ':' .. key
 end
 
 -- Records a command and queues it, or records why not. c: id (empty: one is
@@ -108,7 +137,7 @@ local function command_submit(now, c, need_owner)
   end
   local before = command_load(c.id)
   if before then return command_reply('DUPLICATE', before) end
-  local idempotency = P .. 'command:key:' .. c.origin .. ':' .. c.key
+  local idempotency = command_key(c.origin, c.key)
   if c.key ~= '' then
     local first = redis.call('GET', idempotency)
     before = first and command_load(first)
@@ -116,22 +145,27 @@ local function command_submit(now, c, need_owner)
   end
   c.created, c.updated, c.state, c.reason, c.detail, c.channel, c.point = now, now, 'queued', '', '', '', ''
   c.deadline = string.format('%.0f', tonumber(now) + c.timeout)
-  local reason, detail = command_refusal(c, need_owner)
+  local reason, detail = command_refusal(c)
+  if not reason then reason, detail = command_unowned(c.channel, need_owner) end
   if reason == 'not_finite' then c.value = '0.000000' end
-  local key = P .. 'command:' .. c.id
+  local key, queue = P .. 'command:' .. c.id, P .. 'cmd:' .. c.channel .. ':queue'
+  if not reason then -- first what may fail: a key of a foreign type must not leave half a command
+    command_sweep(now, queue)
+    c.entry = redis.call('XADD', queue, '*', 'id', c.id, 'point', c.point, 'value', c.value)
+  end
   redis.call('HSET', key, 'id', c.id, 'model', c.model, 'control', c.control, 'channel', c.channel,
-    'point', c.point, 'value', c.value, 'origin', c.origin, 'user', c.user, 'created', now, 'deadline', c.deadline)
+    'point', c.point, 'value', c.value, 'origin', c.origin, 'user', c.user, 'created', now, 'deadline', c.deadline, 'entry', c.entry or '')
   -- a net under commands that never reach a final state: the longest life plus what is kept
   redis.call('EXPIRE', key, math.floor(c.timeout / 1000) + 2 * COMMAND_KEPT)
   if c.key ~= '' then redis.call('SET', idempotency, c.id, 'EX', math.floor(c.timeout / 1000) + COMMAND_KEPT) end
-  if reason then
-    command_move(now, c, 'rejected', reason, detail)
-    return command_reply('REJECTED', c)
+  local ok, err = pcall(command_move, now, c, reason and 'rejected' or 'queued', reason or '', detail or '')
+  if not ok then -- the caller is told that it failed: then nobody must execute it
+    redis.call('DEL', key)
+    if c.entry then redis.call('XDEL', queue, c.entry) end
+    error(err)
   end
-  redis.call('HSET', P .. 'cmd:' .. c.channel .. ':control', c.point, c.value)
-  c.entry = redis.call('XADD', P .. 'cmd:' .. c.channel .. ':queue', '*', 'id', c.id, 'point', c.point, 'value', c.value)
-  redis.call('HSET', key, 'entry', c.entry)
-  command_move(now, c, 'queued', '', '')
+  if reason then return command_reply('REJECTED', c) end
+  redis.pcall('HSET', P .. 'cmd:' .. c.channel .. ':control', c.point, c.value) -- for others to read: never the reason to fail
   redis.call('PUBLISH', P .. 'cmd:' .. c.channel .. ':control', c.point .. ':' .. c.value)
   return command_reply('OK', c)
 end
