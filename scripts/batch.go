@@ -105,14 +105,14 @@ func (b *builder) args(w *Writer, s *activeScript, generation string, samples []
 	// First the texts of all values, so that the strings can be cut from one
 	// buffer that does not move any more.
 	for i := range samples {
-		pt := &w.points[w.index[samples[i].Point]]
+		pt := w.at(i)
 		pt.building, pt.lastValue = pt.at, pt.stored
 	}
 	for i := range samples {
 		b.text(w, &samples[i], i)
 	}
 	for i := range samples {
-		pt := &w.points[w.index[samples[i].Point]]
+		pt := w.at(i)
 		pt.building = pt.at
 	}
 	if cap(b.strings) < len(b.cuts) {
@@ -160,7 +160,7 @@ func (t *target) clear() {
 // text appends the texts of one sample: the value (the last one where the
 // sample has no usable one), then the device time where there is one.
 func (b *builder) text(w *Writer, s *model.Sample, i int) {
-	pt := &w.points[w.index[s.Point]]
+	pt := w.at(i)
 	if !pt.late(s) {
 		pt.final = i
 		pt.advance(s)
@@ -188,7 +188,7 @@ func (b *builder) text(w *Writer, s *model.Sample, i int) {
 // sample puts one sample into the lists. next is the place of its first text;
 // the place of the following sample's is returned.
 func (b *builder) sample(w *Writer, s *model.Sample, i, next int, refresh bool) int {
-	pt := &w.points[w.index[s.Point]]
+	pt := w.at(i)
 	value, at := &b.strings[next], (*string)(nil)
 	next++
 	if !s.Time.IsZero() {

@@ -174,7 +174,7 @@ func (p *Plane) head(args []any, s *activeScript) []any {
 	if p.keys == "" {
 		return append(args, "0")
 	}
-	return append(args, "1", p.keys.anchor())
+	return append(args, "1", &p.anchor)
 }
 
 // repairs bounds how often one call is repeated after a repair: data that is

@@ -44,6 +44,7 @@ type Options struct {
 type Plane struct {
 	client  redis.UniversalClient
 	keys    keys
+	anchor  string // KEYS[1] of every call
 	options Options
 	log     *slog.Logger
 	scripts map[string]*activeScript
@@ -87,7 +88,7 @@ func New(client redis.UniversalClient, o Options) (*Plane, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plane{client: client, keys: newKeys(o.Site), options: o, log: o.Log, scripts: map[string]*activeScript{},
+	p := &Plane{client: client, keys: newKeys(o.Site), anchor: newKeys(o.Site).anchor(), options: o, log: o.Log, scripts: map[string]*activeScript{},
 		recovering: make(turn, 1), planning: make(turn, 1)}
 	for _, s := range list {
 		p.scripts[s.Name] = newActiveScript(s)

@@ -20,6 +20,7 @@ type Writer struct {
 	lease  Lease
 	index  map[string]int // point id → place in points
 	points []writerPoint
+	places []int // of the samples of the batch being written, in points
 	batch  int64 // number of the last batch
 	timed  bool  // the device times that are stored are known
 
@@ -94,11 +95,14 @@ func (w *Writer) Write(ctx context.Context, samples []model.Sample, refresh bool
 		return false, nil, fmt.Errorf("%w: channel %s: %d samples in a batch: at most %d", model.ErrInvalid, w.lease.Channel, len(samples), MaxBatch)
 	}
 	latest := w.p.localTime().Add(deviceAhead)
+	w.places = w.places[:0]
 	for i := range samples {
 		s := &samples[i]
-		if err := w.check(s); err != nil {
+		place, err := w.check(s)
+		if err != nil {
 			return false, nil, err
 		}
+		w.places = append(w.places, place)
 		if !s.Time.IsZero() && (s.Time.Before(deviceEpoch) || s.Time.After(latest)) {
 			s.Time = time.Time{} // a clock that was never set, or is far ahead, tells nothing
 		}
@@ -107,7 +111,7 @@ func (w *Writer) Write(ctx context.Context, samples []model.Sample, refresh bool
 	s := w.p.scripts["data_sync"]
 	defer func() {
 		if err != nil { // nobody knows whether it was stored after all
-			w.unsettle(samples)
+			w.unsettle()
 			w.timed = false
 		}
 	}()
@@ -134,7 +138,7 @@ func (w *Writer) Write(ctx context.Context, samples []model.Sample, refresh bool
 			}
 		}
 		if attempt+remapped+broken > 0 {
-			w.unsettle(samples)
+			w.unsettle()
 		}
 		generation := *w.p.generation.Load()
 		args := w.build.args(w, s, generation, samples, refresh)
@@ -168,7 +172,7 @@ func (w *Writer) Write(ctx context.Context, samples []model.Sample, refresh bool
 				return stale, nil, fmt.Errorf("channel %s: %w", w.lease.Channel, err)
 			}
 			for i := range samples {
-				pt := &w.points[w.index[samples[i].Point]]
+				pt := w.at(i)
 				pt.at, pt.stored = pt.building, pt.lastValue
 			}
 			if len(reply) > 1 {
@@ -196,16 +200,20 @@ var deviceEpoch = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 
 var errForeignPoint = errors.New("no such point in the channel")
 
-func (w *Writer) check(s *model.Sample) error {
+// check returns the place of the sample's point.
+func (w *Writer) check(s *model.Sample) (int, error) {
 	i, ok := w.index[s.Point]
 	if !ok {
-		return fmt.Errorf("channel %s: sample of point %.80q: %w", w.lease.Channel, s.Point, errForeignPoint)
+		return 0, fmt.Errorf("channel %s: sample of point %.80q: %w", w.lease.Channel, s.Point, errForeignPoint)
 	}
 	if s.Quality.Usable() && !w.points[i].text && !model.Storable(s.Value) {
-		return fmt.Errorf("%w: channel %s: sample of point %s: value %v cannot be stored", model.ErrInvalid, w.lease.Channel, s.Point, s.Value)
+		return 0, fmt.Errorf("%w: channel %s: sample of point %s: value %v cannot be stored", model.ErrInvalid, w.lease.Channel, s.Point, s.Value)
 	}
-	return nil
+	return i, nil
 }
+
+// at returns the point of the i-th sample of the batch.
+func (w *Writer) at(i int) *writerPoint { return &w.points[w.places[i]] }
 
 // resolve works out the routes of every point, and reports whether they differ
 // from those before.
@@ -250,10 +258,10 @@ func (w *Writer) deviceTimes(ctx context.Context) error {
 	return nil
 }
 
-// unsettle forgets the stored quality of the samples' points: after a failed
-// try nobody knows it.
-func (w *Writer) unsettle(samples []model.Sample) {
-	for i := range samples {
-		w.points[w.index[samples[i].Point]].settled = false
+// unsettle forgets the stored quality of the batch's points: after a failed try
+// nobody knows it.
+func (w *Writer) unsettle() {
+	for i := range w.places {
+		w.at(i).settled = false
 	}
 }
