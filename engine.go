@@ -50,10 +50,14 @@ type Engine struct {
 	registry registry
 	handler  *api.Handler
 
-	// lifecycle serialises Start and Stop; state is what everybody else looks at,
+	// lifecycle is held by Start or Stop; state is what everybody else looks at,
 	// so that nobody waits for a Stop that waits for him.
-	lifecycle sync.Mutex
+	lifecycle chan struct{}
 	state     atomic.Int32
+
+	// asked ends with the first Stop, and with it a Start that still waits.
+	asked context.Context
+	ask   context.CancelFunc
 
 	// what Start makes; read only while state is running
 	store  *scripts.Store
@@ -72,8 +76,10 @@ type Engine struct {
 	// tidied: what an earlier run had defined and this one does not is removed.
 	tidied bool
 
-	// defining serialises changes of definitions on the store.
-	defining sync.Mutex
+	// defining serialises changes of definitions on the store. Under it:
+	// unsettled are those that the store did not take yet, as Remember names them.
+	defining  sync.Mutex
+	unsettled map[string]struct{}
 
 	subscribers subscribers
 	waiters     waiters
@@ -91,7 +97,9 @@ func NewEngine(cfg Config) (*Engine, error) {
 	if _, err := rand.Read(random); err != nil {
 		return nil, err
 	}
-	e := &Engine{cfg: cfg, id: cfg.Engine + "-" + hex.EncodeToString(random), log: cfg.Log, done: make(chan struct{})}
+	e := &Engine{cfg: cfg, id: cfg.Engine + "-" + hex.EncodeToString(random), log: cfg.Log, done: make(chan struct{}),
+		lifecycle: make(chan struct{}, 1)}
+	e.asked, e.ask = context.WithCancel(context.Background())
 	e.handler = api.New(api.Config{Site: site{e}, Log: cfg.Log, Clock: cfg.Clock, AllowedHosts: cfg.HTTP.AllowedHosts})
 	var errs []error
 	for _, ch := range cfg.Channels {
@@ -131,8 +139,8 @@ func (e *Engine) Run(ctx context.Context) error {
 // device that does not answer is no failure. ctx bounds the start only. An
 // engine is started once.
 func (e *Engine) Start(ctx context.Context) (err error) {
-	e.lifecycle.Lock()
-	defer e.lifecycle.Unlock()
+	e.lifecycle <- struct{}{}
+	defer func() { <-e.lifecycle }()
 	switch e.state.Load() {
 	case stateRunning:
 		return ErrRunning
@@ -141,6 +149,9 @@ func (e *Engine) Start(ctx context.Context) (err error) {
 	}
 	e.defining.Lock() // registrations wait and are then made on the running engine
 	defer e.defining.Unlock()
+	ctx, give := context.WithCancel(ctx)
+	defer give()
+	defer context.AfterFunc(e.asked, give)()
 	run, cancel := context.WithCancel(context.Background())
 	e.run, e.cancel = run, cancel
 	defer func() {
@@ -178,6 +189,9 @@ func (e *Engine) Start(ctx context.Context) (err error) {
 	if err := e.listenHTTP(); err != nil {
 		return err
 	}
+	if e.asked.Err() != nil {
+		return fmt.Errorf("%w: it was stopped while it started", ErrNotRunning)
+	}
 	e.state.Store(stateRunning)
 	for _, id := range e.registry.channelIDs() {
 		e.runChannel(run, id)
@@ -188,10 +202,17 @@ func (e *Engine) Start(ctx context.Context) (err error) {
 
 // Stop ends everything that the engine started: commands are no longer taken,
 // points of its channels turn offline, leases are given back. It is bounded by
-// ctx, may be called at any time and more than once.
+// ctx, may be called at any time, also while Start waits, which then gives up,
+// and more than once. From within a callback it works too, but as it waits for
+// callbacks to return, it takes 5 s and says so with an error.
 func (e *Engine) Stop(ctx context.Context) error {
-	e.lifecycle.Lock()
-	defer e.lifecycle.Unlock()
+	e.ask()
+	select {
+	case e.lifecycle <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("stopping the engine, which is still starting or being stopped: %w", ctx.Err())
+	}
+	defer func() { <-e.lifecycle }()
 	switch e.state.Swap(stateStopped) {
 	case stateStopped:
 		return nil
@@ -204,12 +225,26 @@ func (e *Engine) Stop(ctx context.Context) error {
 	return err
 }
 
+// Bounds of the last steps of an end, whatever ctx allows.
+const (
+	// absentTime is what giving back the engine's name may take: it runs out by
+	// itself.
+	absentTime = 200 * time.Millisecond
+	// quietTime is what everything that reads the store has to end by itself.
+	quietTime = 100 * time.Millisecond
+	// callbackTime is what callbacks have to return.
+	callbackTime = 5 * time.Second
+)
+
 // shutdown ends a run, also one that began only in part. e.lifecycle
 // is held.
 func (e *Engine) shutdown(ctx context.Context) error {
 	var errs []error
-	// The page first, for its clients would otherwise see everything go bad.
-	errs = append(errs, e.handler.Close(ctx))
+	// The page begins, for its clients would otherwise see everything go bad, and
+	// is not waited for here: one that does not answer must not use up the time
+	// that the channels need.
+	page := make(chan error, 1)
+	go func() { page <- e.handler.Close(ctx) }()
 	if e.server != nil {
 		// Requests under way get a moment; a connection on which nothing was asked
 		// yet must not use up the time of everything else.
@@ -220,9 +255,13 @@ func (e *Engine) shutdown(ctx context.Context) error {
 		}
 		cancel()
 	}
-	errs = append(errs, e.runners.stop(ctx))
+	errs = append(errs, e.runners.stop(ctx), <-page)
 	if e.plane != nil {
-		errs = append(errs, e.plane.Absent(ctx, e.cfg.Engine, e.id))
+		polite, cancel := context.WithTimeout(ctx, absentTime)
+		if err := e.plane.Absent(polite, e.cfg.Engine, e.id); err != nil {
+			e.log.Debug("the engine's name runs out instead of being given back", "error", err)
+		}
+		cancel()
 	}
 	e.cancel()
 	finished := make(chan struct{})
@@ -230,13 +269,25 @@ func (e *Engine) shutdown(ctx context.Context) error {
 		e.work.Wait()
 		close(finished)
 	}()
-	select {
-	case <-finished:
-	case <-ctx.Done():
-		errs = append(errs, fmt.Errorf("stopping the engine: %w", ctx.Err()))
+	ended := func(d time.Duration) bool {
+		t := time.NewTimer(d)
+		defer t.Stop()
+		select {
+		case <-finished:
+			return true
+		case <-t.C:
+		case <-ctx.Done():
+		}
+		return false
 	}
+	// A client does not look at the end of a context while it waits for an
+	// answer; closing it ends that.
+	quiet := ended(quietTime)
 	if e.store != nil {
 		errs = append(errs, e.store.Close(ctx))
+	}
+	if !quiet && !ended(callbackTime) {
+		errs = append(errs, errors.New("stopping the engine: a callback, or a call to the store, did not return in time"))
 	}
 	close(e.done)
 	return errors.Join(errs...)
@@ -324,8 +375,8 @@ func (e *Engine) reconcile(ctx context.Context) {
 				e.log.Info("the store answers again")
 			}
 			failing = false
-			if err := e.tidy(ctx); err != nil {
-				e.log.Warn("removing what is not configured any more", "error", err)
+			if err := e.catchUp(ctx); err != nil && ctx.Err() == nil {
+				e.log.Warn("the store does not take changed definitions; repeating", "error", err)
 			}
 			e.problems.set(e.log, found)
 			e.redefined()

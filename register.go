@@ -80,7 +80,7 @@ func (e *Engine) RegisterChannel(c channel.Config) error {
 	if n := len(c.Points); n > 1000 {
 		e.log.Warn("more than 1,000 points in one channel make large hashes in Redis; split the channel", "channel", c.ID, "points", n)
 	}
-	return e.change(func() { put(&e.registry, &e.registry.channels, c.ID, c) }, func(ctx context.Context) error {
+	return e.change("points:"+c.ID, func() { put(&e.registry, &e.registry.channels, c.ID, c) }, func(ctx context.Context) error {
 		e.stopChannel(c.ID)
 		if err := e.plane.PutPoints(ctx, c.ID, c.Points); err != nil {
 			return err
@@ -92,10 +92,7 @@ func (e *Engine) RegisterChannel(c channel.Config) error {
 // RemoveChannel stops a channel and forgets its points and values.
 // scripts.ErrNotFound when there is none.
 func (e *Engine) RemoveChannel(id string) error {
-	return e.remove("channel "+id, take(&e.registry, &e.registry.channels, id), func(ctx context.Context) error {
-		e.stopChannel(id)
-		return e.drop(ctx, "points:"+id)
-	})
+	return e.remove("points:"+id, func() bool { return take(&e.registry, &e.registry.channels, id) }, func() { e.stopChannel(id) })
 }
 
 // RegisterModel adds a model, or replaces the one of the same id. Its bindings
@@ -105,16 +102,14 @@ func (e *Engine) RegisterModel(m model.Instance) error {
 		return err
 	}
 	m = m.Clone()
-	return e.change(func() { put(&e.registry, &e.registry.models, m.ID, m) }, func(ctx context.Context) error {
+	return e.change("model:"+m.ID, func() { put(&e.registry, &e.registry.models, m.ID, m) }, func(ctx context.Context) error {
 		return errors.Join(e.plane.PutModel(ctx, m), e.plane.Remember(ctx, e.cfg.Engine, "model:"+m.ID))
 	}, nil)
 }
 
 // RemoveModel forgets a model, its bindings and its values.
 func (e *Engine) RemoveModel(id string) error {
-	return e.remove("model "+id, take(&e.registry, &e.registry.models, id), func(ctx context.Context) error {
-		return e.drop(ctx, "model:"+id)
-	})
+	return e.remove("model:"+id, func() bool { return take(&e.registry, &e.registry.models, id) }, nil)
 }
 
 // RegisterAlarm adds an alarm rule, or replaces the one of the same id at the
@@ -123,7 +118,7 @@ func (e *Engine) RegisterAlarm(r alarm.Rule) error {
 	if err := r.Validate(); err != nil {
 		return err
 	}
-	return e.change(func() { put(&e.registry, &e.registry.alarms, alarmKey(r), r) }, func(ctx context.Context) error {
+	return e.change("alarm:"+alarmKey(r), func() { put(&e.registry, &e.registry.alarms, alarmKey(r), r) }, func(ctx context.Context) error {
 		return errors.Join(e.plane.PutAlarmRule(ctx, r), e.plane.Remember(ctx, e.cfg.Engine, "alarm:"+alarmKey(r)))
 	}, nil)
 }
@@ -132,9 +127,7 @@ func (e *Engine) RegisterAlarm(r alarm.Rule) error {
 // closed.
 func (e *Engine) RemoveAlarm(modelID, point, id string) error {
 	key := alarmKey(alarm.Rule{Model: modelID, Point: point, ID: id})
-	return e.remove("alarm rule "+key, take(&e.registry, &e.registry.alarms, key), func(ctx context.Context) error {
-		return e.drop(ctx, "alarm:"+key)
-	})
+	return e.remove("alarm:"+key, func() bool { return take(&e.registry, &e.registry.alarms, key) }, nil)
 }
 
 // RegisterRule adds a rule, or replaces the one of the same id.
@@ -143,32 +136,62 @@ func (e *Engine) RegisterRule(r rule.Rule) error {
 		return err
 	}
 	r.Conditions, r.Actions = slices.Clone(r.Conditions), slices.Clone(r.Actions)
-	return e.change(func() { put(&e.registry, &e.registry.rules, r.ID, r) }, func(ctx context.Context) error {
+	return e.change("rule:"+r.ID, func() { put(&e.registry, &e.registry.rules, r.ID, r) }, func(ctx context.Context) error {
 		return errors.Join(e.plane.PutRule(ctx, r), e.plane.Remember(ctx, e.cfg.Engine, "rule:"+r.ID))
 	}, nil)
 }
 
 // RemoveRule forgets a rule.
 func (e *Engine) RemoveRule(id string) error {
-	return e.remove("rule "+id, take(&e.registry, &e.registry.rules, id), func(ctx context.Context) error {
-		return e.drop(ctx, "rule:"+id)
-	})
+	return e.remove("rule:"+id, func() bool { return take(&e.registry, &e.registry.rules, id) }, nil)
 }
 
-// change records a definition and, on a running engine, stores it.
-func (e *Engine) change(record func(), store func(context.Context) error, then func(run context.Context)) error {
+// change records a definition under the name by which Remember knows it and, on
+// a running engine, stores it. What the store does not take is reported, and
+// stored by the reconciliation.
+func (e *Engine) change(name string, record func(), store func(context.Context) error, then func(run context.Context)) error {
 	e.defining.Lock()
 	defer e.defining.Unlock()
 	record()
+	return e.settle(name, store, then)
+}
+
+// remove is change for a definition that goes; stop ends what runs by it.
+func (e *Engine) remove(name string, take func() bool, stop func()) error {
+	e.defining.Lock()
+	defer e.defining.Unlock()
+	if !take() {
+		return fmt.Errorf("%s: %w", name, scripts.ErrNotFound)
+	}
+	return e.settle(name, func(ctx context.Context) error {
+		if stop != nil {
+			stop()
+		}
+		return e.drop(ctx, name)
+	}, nil)
+}
+
+// settle brings a change to the store. e.defining is held.
+func (e *Engine) settle(name string, store func(context.Context) error, then func(run context.Context)) error {
 	ctx, ok := e.running()
 	if !ok {
 		return nil
 	}
-	if err := store(ctx); err != nil {
-		return err
+	err := store(ctx)
+	if err != nil {
+		if e.unsettled == nil {
+			e.unsettled = map[string]struct{}{}
+		}
+		e.unsettled[name] = struct{}{}
+		err = fmt.Errorf("%s is changed here, and will be in the store when it answers: %w", name, err)
+	} else {
+		delete(e.unsettled, name)
 	}
-	if then != nil {
+	if then != nil { // also when it is not stored: a channel runs and waits for the store
 		then(ctx)
+	}
+	if err != nil {
+		return err
 	}
 	if err := e.plane.Reload(ctx); err != nil {
 		e.log.Warn("changed definitions take effect within seconds", "error", err)
@@ -178,11 +201,30 @@ func (e *Engine) change(record func(), store func(context.Context) error, then f
 	return nil
 }
 
-func (e *Engine) remove(what string, known bool, drop func(context.Context) error) error {
-	if !known {
-		return fmt.Errorf("%s: %w", what, scripts.ErrNotFound)
+// catchUp stores what the store did not take before, and tidies.
+func (e *Engine) catchUp(ctx context.Context) error {
+	e.defining.Lock()
+	defer e.defining.Unlock()
+	if len(e.unsettled) > 0 {
+		if err := e.define(ctx); err != nil {
+			return err
+		}
+		r := e.registry.snapshot()
+		current := r.names()
+		for name := range e.unsettled {
+			if !slices.Contains(current, name) {
+				if err := e.drop(ctx, name); err != nil && !errors.Is(err, scripts.ErrNotFound) {
+					return err
+				}
+			}
+			delete(e.unsettled, name)
+		}
+		if err := e.plane.Reload(ctx); err != nil {
+			return err
+		}
+		e.handler.Resync()
 	}
-	return e.change(func() {}, drop, nil)
+	return e.tidy(ctx)
 }
 
 // define stores every definition of this engine. It is also what the plane
@@ -235,7 +277,7 @@ func (r *registry) names() []string {
 const presence = 3 * reconcilePeriod
 
 // tidy removes what was forgotten, once, as soon as no other engine holds this
-// one's name. It is called by Start and then by the reconciliation alone.
+// one's name. e.defining is held.
 func (e *Engine) tidy(ctx context.Context) error {
 	mine, err := e.plane.Present(ctx, e.cfg.Engine, e.id, presence)
 	if err != nil || !mine || e.tidied {

@@ -9,7 +9,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -29,8 +31,8 @@ import (
 
 func main() {
 	config := flag.String("config", "", "site file; without one, a simulated site is started and run")
-	redisURL := flag.String("redis", "", "Redis URL; without one, a redis-server from PATH is managed, else the store is embedded")
-	listen := flag.String("listen", "127.0.0.1:8080", "address of the API and the page, loopback only")
+	redisURL := flag.String("redis", "", "Redis URL; without one, the store of the site file, or without a file a redis-server from PATH, else the embedded store")
+	listen := flag.String("listen", "", "address of the API and the page, loopback only; without one, that of the site file, else 127.0.0.1:8080")
 	data := flag.String("data", "", "folder in which a managed Redis keeps the data; without one nothing is kept")
 	flag.Parse()
 
@@ -43,6 +45,9 @@ func main() {
 }
 
 func run(ctx context.Context, config, redisURL, listen, data string) error {
+	if redisURL != "" && data != "" {
+		return errors.New("-redis and -data exclude each other: the folder is that of a managed Redis")
+	}
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
 	scripts.RouteClientLog(log)
 	var cfg voltage.Config
@@ -64,9 +69,7 @@ func run(ctx context.Context, config, redisURL, listen, data string) error {
 		cfg = voltage.Config{Channels: demo.Channels(site.Addr), Models: demo.Models(), Alarms: demo.Alarms(), Rules: demo.Rules()}
 	}
 	cfg.Log = log
-	if cfg.HTTP.Listen == "" || config == "" {
-		cfg.HTTP.Listen = listen
-	}
+	cfg.HTTP.Listen = cmp.Or(listen, cfg.HTTP.Listen, "127.0.0.1:8080")
 	if redisURL != "" || data != "" || config == "" {
 		cfg.Store = store(redisURL, data)
 	}
@@ -87,7 +90,8 @@ func run(ctx context.Context, config, redisURL, listen, data string) error {
 	if config == "" {
 		fmt.Printf(hints, eng.Addr(), eng.Addr())
 	}
-	summary(ctx, eng)
+	go summary(ctx, eng) // not waited for: it may be asking a store that hangs
+	<-ctx.Done()
 	end, cancel := context.WithTimeout(context.Background(), 1500*time.Millisecond)
 	defer cancel()
 	return eng.Stop(end)
@@ -127,6 +131,9 @@ func summary(ctx context.Context, eng *voltage.Engine) {
 		}
 		now := time.Now().Format(time.TimeOnly)
 		v, err := eng.Values(ctx, "site")
+		if ctx.Err() != nil {
+			return
+		}
 		if err != nil { // a site file of the user's own has other models
 			channels, _ := eng.Channels(ctx)
 			online := 0

@@ -50,6 +50,11 @@ func TestSiteFile(t *testing.T) {
 	require.Equal(t, demo.Rules(), cfg.Rules)
 }
 
+func TestFlagsThatExcludeEachOther(t *testing.T) {
+	t.Parallel()
+	require.ErrorContains(t, run(t.Context(), "", "redis://127.0.0.1:1", "", t.TempDir()), "-data")
+}
+
 // The promise of the README, on the program itself: nothing installed and no
 // arguments (but a free port), and the same on a real Redis.
 func TestProgram(t *testing.T) {

@@ -40,12 +40,17 @@ type lane struct {
 // command is the command lane of a session.
 func (s *session) command() {
 	l := &lane{s: s}
+	failing := false
 	for s.ctx.Err() == nil {
 		wait := commandTick
-		if err := l.drain(); err != nil && s.ctx.Err() == nil {
-			s.log.Warn("the commands could not be read; repeating", "error", err)
+		err := l.drain()
+		if err != nil && s.ctx.Err() == nil {
+			if !failing { // an outage is said once, not four times a second
+				s.log.Warn("the commands could not be read; repeating", "error", err)
+			}
 			wait = commandRetry
 		}
+		failing = err != nil
 		select {
 		case <-s.r.wake:
 		case <-s.r.clock.After(wait):
