@@ -8,6 +8,7 @@ import (
 
 	"github.com/voltageems/voltage/alarm"
 	"github.com/voltageems/voltage/channel"
+	"github.com/voltageems/voltage/internal/runner"
 	"github.com/voltageems/voltage/model"
 	"github.com/voltageems/voltage/rule"
 	"github.com/voltageems/voltage/scripts"
@@ -16,7 +17,7 @@ import (
 // Defaults of a Config.
 const (
 	DefaultEngine = "engine"
-	DefaultLease  = 5 * time.Second
+	DefaultLease  = runner.DefaultLease // 5 s
 )
 
 // Config is what an Engine is made of. The zero value is a working engine

@@ -74,7 +74,8 @@ type Engine struct {
 	runners runners
 
 	// tidied: what an earlier run had defined and this one does not is removed.
-	tidied bool
+	// shared: another engine of this name was seen.
+	tidied, shared bool
 
 	// defining serialises changes of definitions on the store. Under it:
 	// unsettled are those that the store did not take yet, as Remember names them.

@@ -245,10 +245,8 @@ func TestStopLeavesNothingBehind(t *testing.T) {
 			v, err := eng.Values(t.Context(), "m")
 			return err == nil && v["x"].Value == 5 && v["x"].Quality == model.Good
 		})
-		began := time.Now()
 		require.NoError(t, eng.Stop(context.Background()))
 		require.NoError(t, eng.Stop(context.Background()))
-		require.Less(t, time.Since(began), 5*time.Second)
 		_, err = eng.Values(t.Context(), "m")
 		require.ErrorIs(t, err, voltage.ErrNotRunning)
 	}
@@ -286,7 +284,12 @@ func TestRegistrationWhileRunning(t *testing.T) {
 			eventually(t, "push", func() bool { return eng.Push(t.Context(), "1", model.Sample{Point: "1", Value: v}) == nil })
 		}
 		push(1)
-		require.Equal(t, model.Update{Model: "m", Points: []model.PointUpdate{{Name: "x", Value: "1.000000"}}}, <-updates)
+		select {
+		case u := <-updates:
+			require.Equal(t, model.Update{Model: "m", Points: []model.PointUpdate{{Name: "x", Value: "1.000000"}}}, u)
+		case <-time.After(patience):
+			t.Fatal("no update")
+		}
 		require.NoError(t, eng.RegisterModel(model.Instance{ID: "second", Measurements: map[string]string{"y": "1:1", "z": "1:7"}}))
 		eventually(t, "a model that comes later gets the values that are there", func() bool {
 			push(1) // not a change

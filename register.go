@@ -280,10 +280,11 @@ const presence = 3 * reconcilePeriod
 // one's name. e.defining is held.
 func (e *Engine) tidy(ctx context.Context) error {
 	mine, err := e.plane.Present(ctx, e.cfg.Engine, e.id, presence)
+	if err == nil && !mine && !e.shared {
+		e.shared = true
+		e.log.Warn("another engine of this name runs on the site, or died just now: give each a name of its own", "engine", e.cfg.Engine)
+	}
 	if err != nil || !mine || e.tidied {
-		if err == nil && !mine && !e.tidied {
-			e.log.Debug("another engine of this name is running, or died just now; nothing is removed", "engine", e.cfg.Engine)
-		}
 		return err
 	}
 	e.tidied = true

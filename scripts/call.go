@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -136,12 +135,7 @@ func (p *Plane) call(ctx context.Context, name, op string, args ...any) ([]strin
 		}
 		full = p.head(full[:0], s)
 		full = append(full, op, p.now(), generation)
-		for _, a := range args {
-			if r, ok := a.(*remaining); ok {
-				a = r.milliseconds()
-			}
-			full = append(full, a)
-		}
+		full = append(full, args...)
 		reply, again, err := p.send(ctx, s, full, attempt, generation, isRestoring)
 		if err != nil {
 			return nil, err
@@ -151,21 +145,6 @@ func (p *Plane) call(ctx context.Context, name, op string, args ...any) ([]strin
 		}
 		return reply, codeError(name, reply)
 	}
-}
-
-// remaining is an argument that tells what is left of a time that runs from the
-// first try of a call, so that a repeated call does not give more of it.
-type remaining struct {
-	timeout time.Duration
-	since   time.Time // of the first try
-}
-
-func (r *remaining) milliseconds() int64 {
-	if r.since.IsZero() {
-		r.since = time.Now()
-		return r.timeout.Milliseconds()
-	}
-	return max(r.timeout-time.Since(r.since), 0).Milliseconds()
 }
 
 // head appends what every call begins with.

@@ -17,7 +17,9 @@ import (
 // Submit records a command and queues it for its channel, or records why not:
 // then the state is rejected. A command whose ID or Key is known already
 // changes nothing and returns the first record; with ErrConflict when that was
-// another command. c.ID must be set.
+// another command. c.ID must be set. The command's time runs from this call: when
+// it is over before the store takes the command, nothing is recorded and the
+// error wraps context.DeadlineExceeded.
 func (p *Plane) Submit(ctx context.Context, c model.Command) (model.CommandResult, error) {
 	c = c.WithDefaults()
 	if err := c.Validate(); err != nil {
@@ -26,14 +28,45 @@ func (p *Plane) Submit(ctx context.Context, c model.Command) (model.CommandResul
 	if err := model.CheckID("command", c.ID); err != nil {
 		return model.CommandResult{}, err
 	}
+	until, err := p.until(ctx, c.Timeout)
+	if err != nil {
+		return model.CommandResult{}, fmt.Errorf("command %s:%s: %w", c.Model, c.Control, err)
+	}
 	value := model.FormatValue(c.Value)
-	reply, err := p.retry(ctx, "command", "submit", c.ID, c.Key, c.Model, c.Control, value,
-		c.Origin, c.User, &remaining{timeout: c.Timeout})
+	reply, err := p.retry(ctx, "command", "submit", c.ID, c.Key, c.Model, c.Control, value, c.Origin, c.User, until)
 	r, err := p.commandReply(reply, err)
 	if err == nil && (r.Model != c.Model || r.Control != c.Control || model.FormatValue(r.Value) != value) {
 		return r, fmt.Errorf("%w: the id or key of this command belongs to %s:%s = %v", ErrConflict, r.Model, r.Control, r.Value)
 	}
 	return r, err
+}
+
+// until returns when a time that begins now is over, in ms by the clock of the
+// store. A call that a store which stood still held up, or that is repeated,
+// bears it and does nothing when it arrives too late: the caller may be long
+// gone, and with him the grounds for the command.
+func (p *Plane) until(ctx context.Context, d time.Duration) (int64, error) {
+	clock := time.Now
+	if p.options.Now != nil {
+		clock = p.options.Now
+	}
+	began := clock()
+	reply, err := p.retry(ctx, "command", "time", "")
+	if err != nil {
+		return 0, err
+	}
+	if len(reply) < 2 {
+		return 0, fmt.Errorf("%w command: no time in the reply", ErrScript)
+	}
+	now, err := strconv.ParseInt(reply[1], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%w command: %w", ErrScript, err)
+	}
+	left := d - clock().Sub(began)
+	if left <= 0 {
+		return 0, fmt.Errorf("the store did not answer within %s: %w", d, context.DeadlineExceeded)
+	}
+	return now + left.Milliseconds(), nil
 }
 
 // QueueEntry is a command that waits in a channel's queue.

@@ -1,6 +1,7 @@
 package scripts
 
 import (
+	"context"
 	"errors"
 	"fmt"
 )
@@ -9,8 +10,9 @@ import (
 var (
 	// ErrNotFound: there is no such model, channel, alarm, command, rule or script.
 	ErrNotFound = errors.New("not found")
-	// ErrFenced: another engine owns the channel; stop reading and writing it.
-	ErrFenced = errors.New("another engine owns the channel")
+	// ErrFenced: the channel has another owner, or the data with its owner was
+	// lost; stop reading and writing it, and acquire it again.
+	ErrFenced = errors.New("the channel is not owned any more")
 	// ErrHeld: the channel has an owner whose lease has not run out.
 	ErrHeld = errors.New("the channel is held by another engine")
 	// ErrConflict: not possible in the state that the record is in.
@@ -36,6 +38,7 @@ var codeErrors = map[string]error{
 	"GENERATION": ErrLost,
 	"INACTIVE":   ErrVersion,
 	"INVALID":    ErrScript,
+	"LATE":       context.DeadlineExceeded,
 }
 
 // codeError returns nil for a code that is no error.

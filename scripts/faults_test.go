@@ -376,7 +376,9 @@ func TestClaimAfterTheStoreWentBack(t *testing.T) {
 	})
 }
 
-func TestSubmitKeepsItsDeadlineOverRetries(t *testing.T) {
+// A submit that arrives late, because it is repeated or the store stood still,
+// gets what is left of its time, and nothing when nothing is left.
+func TestSubmitThatArrivesLate(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
 		s := newSite(t, client)
@@ -384,17 +386,27 @@ func TestSubmitKeepsItsDeadlineOverRetries(t *testing.T) {
 		tries := 0
 		h.set(func(cmd redis.Cmder) error {
 			if operation(cmd) == "submit" {
-				if tries++; tries < 3 {
+				s.now.Add(4000)
+				if tries++; tries%2 == 1 { // the first try of each
 					return errTorn
 				}
 			}
 			return nil
 		}, nil)
-		r, err := p.Submit(t.Context(), model.Command{ID: "c", Model: "pcs1", Control: "power_setpoint", Value: 1, Timeout: 10 * time.Second})
+		c := model.Command{ID: "c", Model: "pcs1", Control: "power_setpoint", Value: 1, Timeout: 10 * time.Second}
+		r, err := p.Submit(t.Context(), c)
 		require.NoError(t, err)
-		require.Equal(t, 3, tries)
-		// the two pauses are at least 25 and 50 ms
-		require.LessOrEqual(t, r.Deadline.UnixMilli(), start+10_000-75)
+		require.Equal(t, 2, tries)
+		require.Equal(t, start+10_000, r.Deadline.UnixMilli())
+
+		c.ID, c.Timeout = "late", 3*time.Second
+		_, err = p.Submit(t.Context(), c)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		_, err = s.Command(t.Context(), "late")
+		require.ErrorIs(t, err, scripts.ErrNotFound)
+		queue, err := s.Queue(t.Context(), "1001", "")
+		require.NoError(t, err)
+		require.Len(t, queue, 1)
 	})
 }
 

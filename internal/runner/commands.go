@@ -219,4 +219,9 @@ func (s *session) writeOnce(w channel.Write, left time.Duration, deadline time.T
 		}
 	}
 	res.outcome(&w.Point, a.out, a.err, !r.clock.Now().Before(deadline))
+	if v := a.out.ReadBack; v != nil && model.Storable(*v) {
+		// Whoever was told that the command is verified must not find the old value.
+		in, _ := s.queue.put(r.clock.Now(), []model.Sample{{Point: w.Point.ID, Value: *v}})
+		r.account(in)
+	}
 }

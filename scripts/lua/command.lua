@@ -2,12 +2,14 @@
 -- @version 1.0.0
 -- @include command
 --
---   submit <now> <generation> <id> <key> <model> <control> <value> <origin> <user> <timeout ms>
+--   time   <now> <generation>
+--   submit <now> <generation> <id> <key> <model> <control> <value> <origin> <user> <until ms>
 --   claim  <now> <generation> <id> <channel> <epoch> <token> <queue entry> <claimed before 1|0>
 --   finish <now> <generation> <id> <token> <state> <reason> <detail> <read back>
 --   cancel <now> <generation> <id> <by>
 --   expire <now> <generation> <id>
--- submit records and queues. claim lets the channel's owner execute it: OK once,
+-- time answers the store's time. submit records and queues; until is when, by that
+-- time, the command's time is over, whenever the call arrives. claim lets the channel's owner execute it: OK once,
 -- and again for the same token, so that a lost reply does no harm. It looks
 -- again whether the command may be given, for the model, its binding or the
 -- limits may have changed. claimed before says that the caller claimed it with
@@ -18,6 +20,7 @@
 --   REJECTED   (submit) recorded, and will not be executed; the record says why
 --   DUPLICATE  (submit) known already; the record is the first one's
 --   NO         not possible in the state that the record shows
+--   LATE       (submit) the command's time is over; nothing is recorded
 --   FENCED     (claim) another engine owns the channel
 --   NOTFOUND   no such command
 --   GENERATION, INACTIVE  as everywhere
@@ -26,9 +29,13 @@ local refusal = guard(ARGV[3])
 if refusal then return refusal end
 local now = now_ms(ARGV[2])
 
+if op == 'time' then return { 'OK', string.format('%.0f', tonumber(now)) } end
+
 if op == 'submit' then
+  local left = tonumber(ARGV[11]) - tonumber(now)
+  if left < 0 and not command_load(id) then return { 'LATE' } end
   return command_submit(now, { id = id, key = ARGV[5], model = ARGV[6], control = ARGV[7], value = ARGV[8],
-    origin = ARGV[9], user = ARGV[10], timeout = tonumber(ARGV[11]) }, true)
+    origin = ARGV[9], user = ARGV[10], timeout = math.max(left, 0) }, true)
 end
 
 local c = command_load(id)
