@@ -51,7 +51,8 @@ func (e *Engine) OnChannel(fn func(ctx context.Context, s model.ChannelStatus)) 
 }
 
 func followCommands(ctx context.Context, p *scripts.Plane, from string, wake <-chan struct{}, fn func(model.CommandEvent)) {
-	follow.Stream(ctx, from, wake, p.CommandJournal, func(ev model.CommandEvent) string { return ev.Position }, fn)
+	follow.Journal[model.CommandEvent]{Read: p.CommandJournal, Position: func(ev model.CommandEvent) string { return ev.Position },
+		End: p.CommandJournalEnd, Generation: p.Generation}.Follow(ctx, from, wake, fn)
 }
 
 // follower reads a journal for one callback.

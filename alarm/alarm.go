@@ -57,7 +57,8 @@ func (d *Desk) Journal(ctx context.Context, after string, limit int) ([]Event, e
 // ends. It reads the journal, so nothing is missed while the store or fn is
 // slow; wake hints that there is something new.
 func (d *Desk) Follow(ctx context.Context, after string, wake <-chan struct{}, fn func(Event)) {
-	follow.Stream(ctx, after, wake, d.plane.AlarmJournal, func(e Event) string { return e.Position }, fn)
+	follow.Journal[Event]{Read: d.plane.AlarmJournal, Position: func(e Event) string { return e.Position },
+		End: d.plane.AlarmJournalEnd, Generation: d.plane.Generation}.Follow(ctx, after, wake, fn)
 }
 
 // End returns the position of the newest transition.

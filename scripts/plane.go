@@ -188,6 +188,10 @@ func (p *Plane) Ping(ctx context.Context) error {
 	return nil
 }
 
+// Generation names the site's data: it changes when the data was lost and the
+// definitions were restored.
+func (p *Plane) Generation() string { return *p.generation.Load() }
+
 // Site returns the name of the site.
 func (p *Plane) Site() string { return p.options.Site }
 
