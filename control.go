@@ -151,7 +151,10 @@ func (e *Engine) Cancel(ctx context.Context, id, by string) (model.CommandResult
 	if errors.Is(err, scripts.ErrConflict) {
 		return r, fmt.Errorf("command %s is %s: %w", id, r.State, err)
 	}
-	return r, err
+	if err != nil {
+		return r, fmt.Errorf("command %.80q: %w", id, err)
+	}
+	return r, nil
 }
 
 // waiters are the callers who wait for a command.

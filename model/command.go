@@ -120,10 +120,10 @@ func (c Command) Validate() error {
 		return fmt.Errorf("%w: command %s: value %v: not a number that can be stored", ErrInvalid, where, c.Value)
 	case c.Timeout < 0 || c.Timeout > MaxCommandTimeout:
 		return fmt.Errorf("%w: command %s: timeout %s: want up to %s", ErrInvalid, where, c.Timeout, MaxCommandTimeout)
-	case len(c.Key) > 128:
-		return fmt.Errorf("%w: command %s: idempotency key of %d bytes: at most 128", ErrInvalid, where, len(c.Key))
-	case len(c.Origin) > 64 || len(c.User) > 64:
-		return fmt.Errorf("%w: command %s: origin and user have at most 64 bytes", ErrInvalid, where)
+	case !PlainText(c.Key, 128):
+		return fmt.Errorf("%w: command %s: idempotency key %.40q: want plain text of at most 128 bytes", ErrInvalid, where, c.Key)
+	case !PlainText(c.Origin, 64) || !PlainText(c.User, 64):
+		return fmt.Errorf("%w: command %s: origin and user: want plain text of at most 64 bytes", ErrInvalid, where)
 	}
 	return nil
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // MaxIDLength is the longest id that ValidID accepts, in bytes.
@@ -61,3 +63,9 @@ func ParseRef(s string) (Ref, error) {
 
 // String returns "owner:name".
 func (r Ref) String() string { return r.Owner + ":" + r.Name }
+
+// PlainText reports whether s is text for people of at most limit bytes: valid
+// UTF-8 without control characters, fit for journals, terminals and pages.
+func PlainText(s string, limit int) bool {
+	return len(s) <= limit && utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+}

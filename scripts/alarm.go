@@ -73,8 +73,8 @@ func (p *Plane) desk(ctx context.Context, op, id, by, comment string) (model.Ala
 	if !number(id) {
 		return model.Alarm{}, fmt.Errorf("alarm %.40q: %w", id, ErrNotFound)
 	}
-	if len(by) > 64 || len(comment) > 500 {
-		return model.Alarm{}, fmt.Errorf("%w: alarm %s: a name has at most 64 bytes, a comment 500", model.ErrInvalid, id)
+	if !model.PlainText(by, 64) || !model.PlainText(comment, 500) {
+		return model.Alarm{}, fmt.Errorf("%w: alarm %s: want plain text of at most 64 bytes for a name, 500 for a comment", model.ErrInvalid, id)
 	}
 	if _, err := p.retry(ctx, "alarm_desk", op, id, by, comment); err != nil {
 		return model.Alarm{}, fmt.Errorf("alarm %s: %w", id, err)
