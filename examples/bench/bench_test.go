@@ -11,14 +11,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/voltageems/voltage/scripts"
+	"github.com/voltageems/voltage/scripts/storetest"
 )
 
 // TestRun runs everything for a moment: every way works, and every figure is there.
 func TestRun(t *testing.T) {
 	t.Parallel()
-	if _, ok := scripts.FindManagedBinary(); !ok {
-		t.Skip("neither redis-server nor valkey-server is on PATH")
-	}
+	storetest.Redis(t) // skips without the binary, fails in CI
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var out bytes.Buffer
@@ -49,9 +48,7 @@ func TestRun(t *testing.T) {
 // TestWritesAreTheSame compares what the ways leave behind.
 func TestWritesAreTheSame(t *testing.T) {
 	t.Parallel()
-	if _, ok := scripts.FindManagedBinary(); !ok {
-		t.Skip("neither redis-server nor valkey-server is on PATH")
-	}
+	storetest.Redis(t) // skips without the binary, fails in CI
 	ctx := t.Context()
 	store, url, err := openRedis(ctx, "", nil)
 	require.NoError(t, err)

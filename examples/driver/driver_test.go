@@ -51,7 +51,7 @@ func TestProgram(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
 	out := &output{enough: func(s string) bool {
-		return strings.Contains(s, "write target 27 confirmed <nil>") && strings.Count(s, "temperature 2") > 1
+		return strings.Contains(s, "command target 27 verified <nil>") && strings.Count(s, "temperature 2") > 1
 	}, stop: cancel}
 	require.NoError(t, run(ctx, out, ""))
 	require.ErrorIs(t, ctx.Err(), context.Canceled, out.String())

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -11,6 +10,7 @@ import (
 	"os/signal"
 	"time"
 
+	"github.com/voltageems/voltage"
 	"github.com/voltageems/voltage/channel"
 	"github.com/voltageems/voltage/model"
 )
@@ -28,7 +28,8 @@ func main() {
 	}
 }
 
-// run talks to the sensor until ctx ends.
+// run has an engine read the sensor until ctx ends. It prints the values and
+// gives one command.
 func run(ctx context.Context, out io.Writer, address string) error {
 	if address == "" {
 		s, err := startSensor()
@@ -38,10 +39,44 @@ func run(ctx context.Context, out io.Writer, address string) error {
 		defer s.stop()
 		address = s.address
 	}
-	return follow(ctx, out, office(address))
+	eng, err := voltage.NewEngine(voltage.Config{
+		Channels: []channel.Config{office(address)},
+		Models: []model.Instance{{ID: "room",
+			Measurements: map[string]string{"temperature": "office:temperature", "humidity": "office:humidity", "noise": "office:noise"},
+			Controls:     map[string]string{"target": "office:target"}}},
+	})
+	if err != nil {
+		return err
+	}
+	if err := eng.Start(ctx); err != nil {
+		return err
+	}
+	defer eng.Stop(context.WithoutCancel(ctx))
+	given := false
+	for tick := time.Tick(500 * time.Millisecond); ; {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick:
+		}
+		values, err := eng.Values(ctx, "room")
+		if err != nil || len(values) < 4 {
+			continue // nothing was read yet
+		}
+		for _, name := range []string{"temperature", "humidity", "noise", "target"} {
+			v := values[name]
+			fmt.Fprintf(out, "%s %.1f %s %s   ", name, v.Value, v.Unit, v.Quality)
+		}
+		fmt.Fprintln(out)
+		if !given && values["target"].Quality == model.Good {
+			given = true
+			r, err := eng.Control(ctx, model.Command{Model: "room", Control: "target", Value: 27})
+			fmt.Fprintln(out, "command target", r.Value, r.State, err)
+		}
+	}
 }
 
-// office is the channel as an engine gets it: eng.RegisterChannel(office(…)).
+// office is the channel: a driver of one's own beside the engine's names.
 func office(address string) channel.Config {
 	return channel.Config{
 		ID:     "office",
@@ -54,52 +89,4 @@ func office(address string) channel.Config {
 			{ID: "target", Address: "target", Kind: model.Control, Unit: "°C", ReadBack: true},
 		},
 	}
-}
-
-// follow does by hand what the engine's runner does for every channel: connect,
-// read, and connect again when the connection is gone. It prints the samples
-// and writes the target once.
-func follow(ctx context.Context, out io.Writer, c channel.Config) error {
-	c = c.WithDefaults()
-	driver, err := c.Driver(channel.Setup{
-		ID: c.ID, Points: c.Points, Scan: c.Scan, Timeout: c.Timeout,
-		Log: slog.Default(), Clock: model.SystemClock,
-	})
-	if err != nil {
-		return err
-	}
-	defer driver.Close(context.WithoutCancel(ctx))
-	write := true
-	for ctx.Err() == nil {
-		if err := driver.Connect(ctx); err != nil {
-			fmt.Fprintln(out, err)
-			select {
-			case <-time.After(time.Second):
-			case <-ctx.Done():
-			}
-			continue
-		}
-		for {
-			samples, err := driver.Read(ctx)
-			if ctx.Err() != nil {
-				return nil
-			}
-			if errors.Is(err, channel.ErrNotConnected) {
-				fmt.Fprintln(out, err)
-				_ = driver.Close(ctx)
-				break
-			}
-			for i, s := range samples {
-				fmt.Fprintf(out, "%s %.1f %s %s   ", s.Point, s.Value, c.Points[i].Unit, s.Quality)
-			}
-			fmt.Fprintln(out)
-			if write {
-				write = false
-				target := channel.Write{Point: c.Points[3], Value: 27}
-				outcome, err := driver.(channel.Writer).Write(ctx, target)
-				fmt.Fprintln(out, "write target", target.Value, outcome.Result, err)
-			}
-		}
-	}
-	return nil
 }
