@@ -2,8 +2,6 @@ package voltage
 
 import (
 	"context"
-	"strconv"
-	"time"
 
 	"github.com/voltageems/voltage/alarm"
 	"github.com/voltageems/voltage/model"
@@ -57,36 +55,13 @@ func (e *Engine) Channels(ctx context.Context) ([]model.ChannelStatus, error) {
 		if err != nil {
 			return nil, err
 		}
-		s := channelStatus(id, fields, owner)
+		s := scripts.ParseStatus(id, fields, owner)
 		if c, ok := e.registry.channel(id); ok {
 			s.Name = c.Title()
 		}
 		list = append(list, s)
 	}
 	return list, nil
-}
-
-// channelStatus reads what the owner of a channel stored. Without an owner the
-// channel is stopped, whatever stands there.
-func channelStatus(id string, fields map[string]string, owner string) model.ChannelStatus {
-	number := func(name string) int64 {
-		n, _ := strconv.ParseInt(fields[name], 10, 64)
-		return n
-	}
-	at := func(name string) time.Time {
-		if n := number(name); n > 0 {
-			return time.UnixMilli(n)
-		}
-		return time.Time{}
-	}
-	s := model.ChannelStatus{ID: id, Name: id, State: model.ChannelState(fields["state"]), Owner: owner,
-		Since: at("since"), LastScan: at("last_scan"), LastError: fields["last_error"], LastErrorAt: at("last_error_at"),
-		Reads: number("reads"), Samples: number("samples"), Stored: number("stored"), Lost: number("lost"),
-		Errors: number("errors"), Reconnects: number("reconnects"), Commands: number("commands")}
-	if owner == "" {
-		s.State = model.ChannelStopped
-	}
-	return s
 }
 
 // Alarms returns every alarm that is not closed, oldest first.

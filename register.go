@@ -1,7 +1,6 @@
 package voltage
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -269,7 +268,7 @@ func (r *registry) names() []string {
 	for id := range r.rules {
 		list = append(list, "rule:"+id)
 	}
-	slices.SortFunc(list, cmp.Compare[string])
+	slices.Sort(list)
 	return list
 }
 
@@ -287,8 +286,11 @@ func (e *Engine) tidy(ctx context.Context) error {
 	if err != nil || !mine || e.tidied {
 		return err
 	}
+	if err := e.dropForgotten(ctx); err != nil {
+		return err // and again at the next reconciliation
+	}
 	e.tidied = true
-	return e.dropForgotten(ctx)
+	return nil
 }
 
 // dropForgotten removes what an engine of this name had defined in an earlier

@@ -117,7 +117,7 @@ func (w *Writer) Write(ctx context.Context, samples []model.Sample, refresh bool
 	}()
 	for attempt, remapped, broken := 0, 0, 0; ; {
 		if w.plan == nil || !w.timed {
-			pl, err := w.p.currentPlan(ctx)
+			changed, err := w.ready(ctx)
 			if err != nil {
 				if !pause(ctx, backoff(broken)) {
 					return stale, nil, err
@@ -125,17 +125,7 @@ func (w *Writer) Write(ctx context.Context, samples []model.Sample, refresh bool
 				broken++
 				continue
 			}
-			if err := w.deviceTimes(ctx); err != nil {
-				if !pause(ctx, backoff(broken)) {
-					return stale, nil, err
-				}
-				broken++
-				continue
-			}
-			w.timed = true
-			if w.plan == nil {
-				stale = w.resolve(pl) || stale
-			}
+			stale = changed || stale
 		}
 		if attempt+remapped+broken > 0 {
 			w.unsettle()
@@ -241,6 +231,20 @@ func (w *Writer) resolve(pl *plan) bool {
 	before := w.digest
 	w.digest = h.Sum64()
 	return before != 0 && before != w.digest
+}
+
+// ready learns what a batch is built on: the definitions, unless they are known,
+// and the device times. It reports whether routes changed.
+func (w *Writer) ready(ctx context.Context) (changed bool, err error) {
+	pl, err := w.p.currentPlan(ctx)
+	if err != nil {
+		return false, err
+	}
+	if err := w.deviceTimes(ctx); err != nil {
+		return false, err
+	}
+	w.timed = true
+	return w.plan == nil && w.resolve(pl), nil
 }
 
 // deviceTimes learns which device times the owner before has stored, so that

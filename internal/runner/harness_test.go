@@ -228,7 +228,7 @@ func (s *site) history(name string) []string {
 func (s *site) owner() string {
 	_, owner, err := s.plane.ChannelStatus(context.Background(), "c1")
 	require.NoError(s.t, err)
-	return ownerEngine(owner)
+	return owner
 }
 
 func (s *site) stored(field string) string {

@@ -147,7 +147,7 @@ func (r *Runner) yield(ctx context.Context) {
 	r.status.lost(lost)
 	owner, err := await(ctx, func() (string, error) {
 		_, owner, err := r.cfg.Plane.ChannelStatus(ctx, r.ch.ID)
-		return ownerEngine(owner), err
+		return owner, err
 	})
 	if err != nil {
 		owner = ""

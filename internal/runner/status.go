@@ -3,10 +3,8 @@ package runner
 import (
 	"log/slog"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/voltageems/voltage/channel"
 	"github.com/voltageems/voltage/model"
@@ -171,30 +169,5 @@ func (s *status) command() {
 	s.mu.Unlock()
 }
 
-// fields returns the status as it is stored. Times are Unix milliseconds,
-// empty for what did not happen.
-func (s *status) fields() []scripts.Field {
-	now := s.get()
-	count := func(n int64) string { return strconv.FormatInt(n, 10) }
-	at := func(t time.Time) string {
-		if t.IsZero() {
-			return ""
-		}
-		return count(t.UnixMilli())
-	}
-	return []scripts.Field{
-		{Name: "state", Value: string(now.State)}, {Name: "since", Value: at(now.Since)},
-		{Name: "last_scan", Value: at(now.LastScan)},
-		{Name: "last_error", Value: now.LastError}, {Name: "last_error_at", Value: at(now.LastErrorAt)},
-		{Name: "reads", Value: count(now.Reads)}, {Name: "samples", Value: count(now.Samples)},
-		{Name: "stored", Value: count(now.Stored)}, {Name: "lost", Value: count(now.Lost)},
-		{Name: "errors", Value: count(now.Errors)}, {Name: "reconnects", Value: count(now.Reconnects)},
-		{Name: "commands", Value: count(now.Commands)},
-	}
-}
-
-// ownerEngine returns the engine of an owner as it is stored, "engine:epoch".
-func ownerEngine(owner string) string {
-	engine, _, _ := strings.Cut(owner, ":")
-	return engine
-}
+// fields returns the status as it is stored.
+func (s *status) fields() []scripts.Field { return scripts.StatusFields(s.get()) }
