@@ -291,21 +291,7 @@ func TestLeaseEndsDuringWrite(t *testing.T) {
 	s, d := newSite(t, storetest.Embedded(t)), newFake()
 	slow := second(t, s.client)
 	net := intercept(slow)
-	begun, severed := make(chan struct{}), make(chan struct{})
-	d.onWrite = func(ctx context.Context, _ channel.Write) (channel.Outcome, error) {
-		close(begun)
-		<-ctx.Done()
-		close(severed)
-		return channel.Outcome{Result: channel.Sent}, ctx.Err()
-	}
-	d.onClose = func(context.Context) error {
-		select {
-		case <-severed:
-		default:
-			t.Error("closed before the Write was told to end")
-		}
-		return nil
-	}
+	begun := d.holdWrite(t)
 	r := s.run(d, withPlane(s.newPlane(slow)), withClock(clock))
 	r.waitState(model.ChannelOnline)
 	id := s.submit(r, 5, 59*time.Minute)

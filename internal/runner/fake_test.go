@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"testing"
 
 	"github.com/redis/go-redis/v9"
 
@@ -204,4 +205,26 @@ func operation(cmd redis.Cmder) string {
 		return fmt.Sprint(args[4])
 	}
 	return cmd.Name()
+}
+
+// holdWrite makes Write hang until it is told to end, and checks that the driver
+// is not closed before. begun is closed when a Write has begun.
+func (f *fake) holdWrite(t *testing.T) (begun chan struct{}) {
+	begun = make(chan struct{})
+	severed := make(chan struct{})
+	f.onWrite = func(ctx context.Context, _ channel.Write) (channel.Outcome, error) {
+		close(begun)
+		<-ctx.Done()
+		close(severed)
+		return channel.Outcome{Result: channel.Sent}, ctx.Err()
+	}
+	f.onClose = func(context.Context) error {
+		select {
+		case <-severed:
+		default:
+			t.Error("closed before the Write was told to end")
+		}
+		return nil
+	}
+	return begun
 }

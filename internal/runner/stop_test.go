@@ -113,21 +113,7 @@ func TestStopIsBounded(t *testing.T) {
 func TestStopLetsAWriteEnd(t *testing.T) {
 	t.Parallel()
 	s, d := newSite(t, storetest.Embedded(t)), newFake()
-	begun, severed := make(chan struct{}), make(chan struct{})
-	d.onWrite = func(ctx context.Context, w channel.Write) (channel.Outcome, error) {
-		close(begun)
-		<-ctx.Done()
-		close(severed)
-		return channel.Outcome{Result: channel.Sent}, ctx.Err()
-	}
-	d.onClose = func(context.Context) error {
-		select {
-		case <-severed:
-		default:
-			t.Error("closed before the Write was told to end")
-		}
-		return nil
-	}
+	begun := d.holdWrite(t)
 	r := s.run(d)
 	r.waitState(model.ChannelOnline)
 	id := s.submit(r, 1, time.Minute)
