@@ -49,6 +49,8 @@ func (k keys) modelValues(id string, kind model.Kind) string {
 }
 func (k keys) modelPart(id, part string) string { return k.key("modsrv", id, part) }
 
+func (k keys) cachedValues(id string) string { return k.key("cache", "model", id, "values") }
+
 func (k keys) ruleStats(id string) string            { return k.key("rule", "stats", id) }
 func (k keys) alarm(id string) string                { return k.key("alarm", id) }
 func (k keys) alarmRules(model, point string) string { return k.key("alarm", "rules", model, point) }

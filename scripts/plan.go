@@ -21,6 +21,7 @@ type plan struct {
 	version  string
 	digest   uint64
 	routes   map[string]map[string][]route // channel → point → where it goes
+	names    map[string][]string           // model → every name that a route leads to, sorted
 	models   map[string]planModel
 	points   map[string]map[string]model.Point // channel → point → definition
 	index    map[string]string                 // model:point → rule ids, comma separated
@@ -184,7 +185,7 @@ func (p *Plane) scanDefinitions(ctx context.Context) ([]string, error) {
 
 // newPlan works out the routes. What is malformed is named and left out.
 func newPlan(s *stored) *plan {
-	pl := &plan{version: s.version, routes: map[string]map[string][]route{}, models: map[string]planModel{},
+	pl := &plan{version: s.version, routes: map[string]map[string][]route{}, names: map[string][]string{}, models: map[string]planModel{},
 		points: map[string]map[string]model.Point{}, index: map[string]string{}}
 	pl.digest, pl.stored = s.digest(), s.rulesIndex
 	complain := func(err error) { pl.problems = append(pl.problems, err.Error()) }
@@ -266,9 +267,14 @@ func newPlan(s *stored) *plan {
 			if pl.routes[from.Owner] == nil {
 				pl.routes[from.Owner] = map[string][]route{}
 			}
+			pl.names[to.Owner] = append(pl.names[to.Owner], to.Name)
 			pl.routes[from.Owner][from.Name] = append(pl.routes[from.Owner][from.Name],
 				route{model: to.Owner, name: to.Name, kind: kind, alarms: alarms[target], rules: rules[target]})
 		}
+	}
+	for id, names := range pl.names {
+		slices.Sort(names)
+		pl.names[id] = slices.Compact(names)
 	}
 	slices.Sort(pl.problems)
 	return pl

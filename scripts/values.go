@@ -39,14 +39,14 @@ func (p *Plane) Values(ctx context.Context, id string) (map[string]model.Value, 
 		return nil, storeError("reading the values of model "+id, err)
 	}
 	text, ts, quality := hashes[len(kinds)].Val(), hashes[len(kinds)+1].Val(), hashes[len(kinds)+2].Val()
-	values := make(map[string]model.Value, len(ts))
+	values := make(map[string]model.Value, len(m.kinds))
 	for i, k := range kinds {
 		for name, v := range hashes[i].Val() {
-			values[name] = numeric(v, k, m.units[name], millis(ts[name]))
+			values[name] = numeric(v, k, m.units[name], valueTime(ts, pl.names[id], name))
 		}
 	}
 	for name, v := range text {
-		values[name] = model.Value{Text: v, Kind: m.kinds[name], Time: millis(ts[name])}
+		values[name] = model.Value{Text: v, Kind: m.kinds[name], Time: valueTime(ts, pl.names[id], name)}
 	}
 	setQualities(values, quality, func(name string) (model.Kind, string) { return m.kinds[name], m.units[name] })
 	return values, nil
@@ -86,6 +86,19 @@ func (p *Plane) ChannelValues(ctx context.Context, channel string) (map[string]m
 	}
 	setQualities(values, quality, func(id string) (model.Kind, string) { return points[id].Kind, points[id].Unit })
 	return values, nil
+}
+
+// valueTime is the time of a name in a model: its own, or that of the last batch
+// that had most names of the model, which stands once under "*" for those that
+// something leads to.
+func valueTime(ts map[string]string, names []string, name string) time.Time {
+	at, ok := ts[name]
+	if !ok {
+		if _, ok := slices.BinarySearch(names, name); ok {
+			at = ts["*"]
+		}
+	}
+	return millis(at)
 }
 
 func numeric(text string, k model.Kind, unit string, at time.Time) model.Value {

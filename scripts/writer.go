@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"slices"
 	"time"
 
 	"github.com/voltageems/voltage/model"
@@ -38,7 +39,8 @@ type writerPoint struct {
 	// the last usable value that is stored, and of the batch being built
 	stored lastValue
 	lastValue
-	final int // place of the last sample in the batch that is not late
+	final  int // place of the last sample in the batch that is not late
+	usable int // and of the last of those with a usable value
 	// the newest device time that is stored, and that of the batch being built
 	at, building time.Time
 	// the quality that is stored, and whether that is certain
@@ -55,6 +57,7 @@ type lastValue struct {
 // writerRoute is a route with its strings made once.
 type writerRoute struct {
 	target int // place in builder.models
+	place  int // of the name in the target's names
 	name   string
 	kind   model.Kind
 	alarms []writerAlarm
@@ -62,7 +65,8 @@ type writerRoute struct {
 	packed string // "model:name", the name in the history and cloud queues
 }
 
-type writerAlarm struct{ model, point, rule, operator, threshold, hysteresis string }
+// writerAlarm is an alarm rule; name is "model:point:rule".
+type writerAlarm struct{ name, operator, threshold, hysteresis string }
 
 // NewWriter returns the Writer for a channel that was acquired. The points are
 // the channel's; samples of others are refused. All writers of one lease belong
@@ -217,10 +221,12 @@ func (w *Writer) resolve(pl *plan) bool {
 		pt.routes = nil
 		for _, r := range routes[pt.id] {
 			fmt.Fprintln(h, pt.id, r.model, r.name, r.kind, r.rules, r.alarms)
-			wr := writerRoute{target: w.build.target(w.p, r.model), name: r.name, kind: r.kind, rules: r.rules, packed: r.model + ":" + r.name}
+			names := pl.names[r.model]
+			wr := writerRoute{target: w.build.target(w.p, r.model, names), name: r.name, kind: r.kind, rules: r.rules, packed: r.model + ":" + r.name}
+			wr.place, _ = slices.BinarySearch(names, r.name)
 			if !pt.text {
 				for _, a := range r.alarms {
-					wr.alarms = append(wr.alarms, writerAlarm{r.model, r.name, a.ID, string(a.Operator),
+					wr.alarms = append(wr.alarms, writerAlarm{r.model + ":" + r.name + ":" + a.ID, string(a.Operator),
 						model.FormatValue(a.Threshold), model.FormatValue(a.Hysteresis)})
 				}
 			}

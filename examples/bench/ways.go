@@ -222,14 +222,14 @@ func newPipe(d *definitions, site string, channel int, bare, history bool) *pipe
 	for m := range modelsPerChannel {
 		id, _ := d.nameOf(channel, m*pointsPerModel)
 		set := []any{"HSET", prefix + "modsrv:" + id + ":measurement"}
-		stamps := []any{"HSET", prefix + "modsrv:" + id + ":ts"}
+		// the batch has every name of the model, so that one time stands for all
+		times := prefix + "modsrv:" + id + ":ts"
 		for i := m * pointsPerModel; i < (m+1)*pointsPerModel; i++ {
 			_, p.names[i] = d.nameOf(channel, i)
 			p.prefixes[i] = id + ":" + p.names[i] + "\t"
 			set = append(set, p.names[i], &p.values[i])
-			stamps = append(stamps, p.names[i], &p.now)
 		}
-		p.commands = append(p.commands, set, stamps, []any{"PUBLISH", prefix + "modsrv:" + id + ":update", &p.messages[m]})
+		p.commands = append(p.commands, set, []any{"DEL", times}, []any{"HSET", times, "*", &p.now}, []any{"PUBLISH", prefix + "modsrv:" + id + ":update", &p.messages[m]})
 	}
 	if history {
 		p.commands = append(p.commands, []any{"XADD", prefix + "hissrv:queue", "MAXLEN", "~", strconv.Itoa(historyMaxCount), "*",

@@ -1,5 +1,5 @@
 -- data_sync: values from channels to models, commands from models to channels
--- @version 1.0.0
+-- @version 1.1.0
 -- @include alarm
 -- @include rule
 -- @include command
@@ -26,9 +26,11 @@
 --   Sections, each with its count of items n:
 --     S <key> <n> <field> <value> …   HSET        D <key> <n> <field> …   HDEL
 --     T <key> <n> <field> …           HSET with the time of this call
+--     N <key> <n> <field> …           the time of this call for all names, kept once under '*', but for the fields
+--     I <n> <key> …                   DEL of cached answers, which are stale now
 --     P <channel> <message>           PUBLISH
 --     X <key> <maxlen> <channel> <packed points>   XADD, with the time and the cumulative point count
---     A <n> <model> <point> <rule> <value> <operator> <threshold> <hysteresis> …   alarm rules to check
+--     A <n> <model:point:rule> <value> <operator> <threshold> <hysteresis> …   alarm rules to check
 --     R <n> <rule> …                  rules to run
 
 -- A write of a batch: a key of a foreign type costs that key alone.
@@ -52,37 +54,58 @@ local function attempt_fields(report, command, key, list, first, last)
   end
 end
 
--- Alarm rules of the batch: one HMGET for all states, then a comparison each.
+-- Alarm rules of the batch: one HMGET for all states, which is left out while no
+-- alarm is open at all, then a comparison each.
 local function batch_alarms(now, first, n, report)
-  local i, left = first, n
+  local count = redis.pcall('HLEN', P .. 'alarm:open')
+  if type(count) == 'table' then
+    report[#report + 1] = 'alarm:open: ' .. count.err
+    return
+  end
+  local i, left, seen = first, n, {}
   while left > 0 do
-    local m = math.min(left, 1000)
-    local fields = {}
-    for k = 0, m - 1 do
-      local a = i + k * 7
-      fields[k + 1] = ARGV[a] .. ':' .. ARGV[a + 1] .. ':' .. ARGV[a + 2]
+    local m, open = math.min(left, 1000), nil
+    if count > 0 then
+      local fields = {}
+      for k = 1, m do fields[k] = ARGV[i + (k - 1) * 5] end
+      open = redis.call('HMGET', P .. 'alarm:open', unpack(fields))
     end
-    local open = redis.pcall('HMGET', P .. 'alarm:open', unpack(fields))
-    if open.err then
-      report[#report + 1] = 'alarm:open: ' .. open.err
-      return
-    end
-    local seen = {}
-    for k = 0, m - 1 do
-      local a = i + k * 7
-      local now_open = open[k + 1]
-      -- the same point twice in a batch: the first may have changed the state
-      if seen[fields[k + 1]] then now_open = redis.call('HGET', P .. 'alarm:open', fields[k + 1]) end
-      local ok, t = pcall(alarm_step, now, ARGV[a], ARGV[a + 1], ARGV[a + 2], ARGV[a + 3], ARGV[a + 4],
-        tonumber(ARGV[a + 5]), tonumber(ARGV[a + 6]), now_open)
-      if not ok then
-        report[#report + 1] = 'alarm rule ' .. fields[k + 1] .. ': ' .. tostring(type(t) == 'table' and t.err or t)
-      elseif t then
-        seen[fields[k + 1]] = true
+    for k = 1, m do
+      local a = i + (k - 1) * 5
+      local now_open = open and open[k]
+      -- the same rule twice in a batch: the first may have changed the state
+      if seen[ARGV[a]] then now_open = redis.call('HGET', P .. 'alarm:open', ARGV[a]) end
+      local threshold = tonumber(ARGV[a + 3])
+      if now_open or compare(tonumber(ARGV[a + 1]), ARGV[a + 2], threshold) then
+        local model, point, rule = string.match(ARGV[a], '^([^:]*):([^:]*):(.*)$')
+        local ok, t = pcall(alarm_step, now, model, point, rule, ARGV[a + 1], ARGV[a + 2], threshold,
+          tonumber(ARGV[a + 4]), now_open or false)
+        if not ok then
+          report[#report + 1] = 'alarm rule ' .. ARGV[a] .. ': ' .. tostring(type(t) == 'table' and t.err or t)
+        elseif t then
+          seen[ARGV[a]] = true
+        end
       end
     end
-    i, left = i + m * 7, left - m
+    i, left = i + m * 5, left - m
   end
+end
+
+-- One time for all names of a model, under '*'; the fields, which are not in the
+-- batch, keep theirs.
+local function time_of_all(now, key, first, n)
+  local fields, kept = { '*' }, { '*', now }
+  for k = 1, n do fields[k + 1] = ARGV[first + k - 1] end
+  local before = n > 0 and redis.pcall('HMGET', key, unpack(fields)) or {}
+  for k = 2, #fields do
+    local at = before[k] or before[1]
+    if at then
+      kept[#kept + 1] = fields[k]
+      kept[#kept + 1] = at
+    end
+  end
+  redis.call('DEL', key)
+  redis.call('HSET', key, unpack(kept))
 end
 
 local function run_rule(now, id, report)
@@ -92,7 +115,7 @@ local function run_rule(now, id, report)
 end
 
 local function batch()
-  local refusal = guard(ARGV[3])
+  local refusal = guard(ARGV[3], ARGV[5])
   if refusal then return refusal end
   local channel, epoch, number_of_batch = ARGV[5], ARGV[6], ARGV[7]
   local fence = P .. 'comsrv:' .. channel .. ':fence'
@@ -125,6 +148,14 @@ local function batch()
       end
       attempt_fields(report, 'HSET', ARGV[i + 1], t, 1, 2 * n)
       i = i + 3 + n
+    elseif section == 'N' then
+      local n = tonumber(ARGV[i + 2])
+      time_of_all(now, ARGV[i + 1], i + 3, n)
+      i = i + 3 + n
+    elseif section == 'I' then
+      local n = tonumber(ARGV[i + 1])
+      attempt(report, 'DEL', unpack(ARGV, i + 2, i + 1 + n))
+      i = i + 2 + n
     elseif section == 'P' then
       redis.call('PUBLISH', ARGV[i + 1], ARGV[i + 2])
       i = i + 3
@@ -137,7 +168,7 @@ local function batch()
     elseif section == 'A' then
       local n = tonumber(ARGV[i + 1])
       batch_alarms(now, i + 2, n, report)
-      i = i + 2 + n * 7
+      i = i + 2 + n * 5
     elseif section == 'R' then
       local n = tonumber(ARGV[i + 1])
       for k = 1, n do run_rule(now, ARGV[i + 1 + k], report) end
@@ -165,6 +196,7 @@ local function c2m()
       redis.call('HSET', P .. 'modsrv:' .. model .. ':measurement', name, value)
       redis.call('HSET', P .. 'modsrv:' .. model .. ':ts', name, now)
       redis.call('HDEL', P .. 'modsrv:' .. model .. ':quality', name)
+      redis.call('DEL', P .. 'cache:model:' .. model .. ':values')
       redis.call('PUBLISH', P .. 'modsrv:' .. model .. ':update', name .. ':' .. value)
       reached[#reached + 1] = { model, name }
       report[#report + 1] = target .. ' = ' .. value

@@ -33,12 +33,17 @@ local function stored(n)
 end
 
 -- GENERATION when the site's data is not the caller's any more (it was lost or
--- replaced), INACTIVE when another version of this script is the active one.
--- Callers by hand pass no generation and are not held up.
-local function guard(generation)
+-- replaced), INACTIVE when another version of this script is the active one, and
+-- this one is not on trial for the channel. Callers by hand pass no generation
+-- and are not held up.
+local function guard(generation, channel)
   local head = redis.call('MGET', P .. 'site:generation', P .. 'lua:version:' .. SCRIPT)
   if generation ~= '' and head[1] ~= generation then return { 'GENERATION', head[1] or '' } end
-  if head[2] and head[2] ~= VERSION then return { 'INACTIVE', head[2] } end
+  if head[2] and head[2] ~= VERSION then
+    if not channel or redis.call('HGET', P .. 'lua:canary:' .. SCRIPT, channel) ~= VERSION then
+      return { 'INACTIVE', head[2] }
+    end
+  end
   return nil
 end
 
