@@ -18,6 +18,7 @@ import (
 const (
 	DefaultEngine = "engine"
 	DefaultLease  = runner.DefaultLease // 5 s
+	DefaultCache  = 5 * time.Second
 )
 
 // Config is what an Engine is made of. The zero value is a working engine
@@ -42,6 +43,9 @@ type Config struct {
 	Rules    []rule.Rule
 	// HTTP is the engine's own server; Engine.Handler serves the same elsewhere.
 	HTTP HTTP
+	// Scripts says which scripts run, and how. The zero value runs those of this
+	// build, or newer ones that are active on the site.
+	Scripts ScriptConfig
 	// Lease is how long a channel stays with an engine that died. Zero means
 	// 5 s, the least is 1 s.
 	Lease time.Duration
@@ -64,6 +68,12 @@ type HTTP struct {
 	// AllowedHosts are the names under which a proxy or a browser may reach
 	// the API, beside localhost and IP addresses.
 	AllowedHosts []string
+	// Cache is how long an answer (the values of a model, the models, the open
+	// alarms) is kept on the store at most, at longest an hour. It is forgotten
+	// when what it shows changes, so that this is only how late a client learns
+	// of what another program wrote without the scripts. Zero means 5 s, negative
+	// that no answer is kept.
+	Cache time.Duration
 }
 
 // WithDefaults returns the configuration with zero values filled in.
@@ -73,6 +83,9 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.Lease == 0 {
 		c.Lease = DefaultLease
+	}
+	if c.HTTP.Cache == 0 {
+		c.HTTP.Cache = DefaultCache
 	}
 	if c.Log == nil {
 		c.Log = slog.Default()
@@ -107,6 +120,7 @@ func (c Config) Validate() error {
 	}
 	add(c.Store.Validate())
 	add(c.HTTP.validate())
+	add(c.Scripts.validate())
 	seen := map[string]bool{}
 	once := func(what, id string) {
 		if seen[what+id] {

@@ -85,6 +85,7 @@ type Engine struct {
 	subscribers subscribers
 	waiters     waiters
 	problems    problems
+	scriptHint  chan struct{} // something about the scripts changed
 }
 
 // NewEngine validates the configuration and returns an engine that is ready to
@@ -99,9 +100,10 @@ func NewEngine(cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{cfg: cfg, id: cfg.Engine + "-" + hex.EncodeToString(random), log: cfg.Log, done: make(chan struct{}),
-		lifecycle: make(chan struct{}, 1)}
+		lifecycle: make(chan struct{}, 1), scriptHint: make(chan struct{}, 1)}
 	e.asked, e.ask = context.WithCancel(context.Background())
-	e.handler = api.New(api.Config{Site: site{e}, Log: cfg.Log, Clock: cfg.Clock, AllowedHosts: cfg.HTTP.AllowedHosts})
+	e.handler = api.New(api.Config{Site: site{e}, Log: cfg.Log, Clock: cfg.Clock, AllowedHosts: cfg.HTTP.AllowedHosts,
+		ScriptUpdates: cfg.Scripts.Updates})
 	var errs []error
 	for _, ch := range cfg.Channels {
 		errs = append(errs, e.RegisterChannel(ch))
@@ -170,7 +172,8 @@ func (e *Engine) Start(ctx context.Context) (err error) {
 		return fmt.Errorf("%w: a Redis Cluster needs a site name, which keeps the site's keys in one slot", model.ErrInvalid)
 	}
 	e.plane, err = scripts.New(e.store.Client, scripts.Options{Site: e.cfg.Site, Log: e.log, Restore: e.define,
-		HistoryBytes: e.cfg.HistoryQueue, CloudBytes: e.cfg.CloudQueue})
+		HistoryBytes: e.cfg.HistoryQueue, CloudBytes: e.cfg.CloudQueue, CacheTTL: e.cfg.HTTP.Cache,
+		SlowScript: e.cfg.Scripts.Slow, Probation: e.cfg.Scripts.Probation})
 	if err != nil {
 		return err
 	}
@@ -228,8 +231,8 @@ func (e *Engine) Stop(ctx context.Context) error {
 
 // Bounds of the last steps of an end, whatever ctx allows.
 const (
-	// absentTime is what giving back the engine's name may take: it runs out by
-	// itself.
+	// absentTime is what giving back the engine's name, which runs out by itself,
+	// and storing the last statistics may take.
 	absentTime = 200 * time.Millisecond
 	// quietTime is what everything that reads the store has to end by itself.
 	quietTime = 100 * time.Millisecond
@@ -261,6 +264,9 @@ func (e *Engine) shutdown(ctx context.Context) error {
 		polite, cancel := context.WithTimeout(ctx, absentTime)
 		if err := e.plane.Absent(polite, e.cfg.Engine, e.id); err != nil {
 			e.log.Debug("the engine's name runs out instead of being given back", "error", err)
+		}
+		if err := e.plane.FlushStats(polite); err != nil {
+			e.log.Debug("the last statistics of the scripts are not stored", "error", err)
 		}
 		cancel()
 	}
@@ -326,9 +332,11 @@ func (e *Engine) follow(ctx, run context.Context) error {
 			Alarms:   e.subscribers.wakeAlarms,
 			Commands: e.subscribers.wakeCommands,
 			Control:  e.wakeChannel,
+			Scripts:  e.scriptsChanged,
 			Connected: func() {
 				e.subscribers.wakeAlarms()
 				e.subscribers.wakeCommands()
+				e.scriptsChanged()
 				if again { // messages may have been lost in between
 					e.subscribers.missed()
 					e.handler.Resync()
@@ -348,6 +356,11 @@ func (e *Engine) follow(ctx, run context.Context) error {
 		return fmt.Errorf("%w: no subscription within 5 s: the user needs SUBSCRIBE, PSUBSCRIBE and the site's channels", scripts.ErrStore)
 	}
 	e.goRun(run, e.reconcile)
+	e.goRun(run, e.followScripts)
+	if e.cfg.Scripts.Folder != "" {
+		// Not waited for: a folder never keeps an engine from starting.
+		e.goRun(run, e.watchFolder)
+	}
 	return nil
 }
 
@@ -362,7 +375,7 @@ func (e *Engine) goRun(run context.Context, f func(context.Context)) {
 // reconcile looks after definitions that others changed and data that was lost,
 // and reports what is wrong with the definitions when that changes.
 func (e *Engine) reconcile(ctx context.Context) {
-	var failing bool
+	var failing, uncounted bool
 	for {
 		found, err := e.plane.Reconcile(ctx)
 		switch {
@@ -379,8 +392,13 @@ func (e *Engine) reconcile(ctx context.Context) {
 			if err := e.catchUp(ctx); err != nil && ctx.Err() == nil {
 				e.log.Warn("the store does not take changed definitions; repeating", "error", err)
 			}
-			e.problems.set(e.log, found)
+			e.problems.set(e.log, problemDefinitions, found)
 			e.redefined()
+			err := e.plane.FlushStats(ctx)
+			if err != nil && !uncounted && ctx.Err() == nil {
+				e.log.Warn("the statistics of the scripts are not stored; repeating", "error", err)
+			}
+			uncounted = err != nil
 		}
 		select {
 		case <-ctx.Done():
@@ -390,28 +408,40 @@ func (e *Engine) reconcile(ctx context.Context) {
 	}
 }
 
-// problems are the faults of the definitions, as far as they are known.
+// What a problem is about, as the log says it.
+const (
+	problemDefinitions = iota
+	problemScripts
+	problemFolder
+	problemKinds
+)
+
+var problemTexts = [problemKinds]string{"a definition is left out", "a script, a trial or a sync mode is left out", "a script of the folder is left out"}
+
+// problems are the faults of definitions and scripts, as far as they are known.
 type problems struct {
-	mu   sync.Mutex
-	list []string
+	mu    sync.Mutex
+	lists [problemKinds][]string
 }
 
-func (p *problems) set(log *slog.Logger, list []string) {
+// set replaces the problems of one kind and logs the new ones.
+func (p *problems) set(log *slog.Logger, kind int, list []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, text := range list {
-		if !slices.Contains(p.list, text) {
-			log.Warn("a definition is left out", "problem", text)
+		if !slices.Contains(p.lists[kind], text) {
+			log.Warn(problemTexts[kind], "problem", text)
 		}
 	}
-	p.list = list
+	p.lists[kind] = list
 }
 
-// Problems returns what is wrong with the site's definitions: bindings to
-// points that do not exist, rules that cannot be read. They are found within
-// seconds of a change and do not hold up anything else.
+// Problems returns what is wrong with the site's definitions and scripts:
+// bindings to points that do not exist, rules that cannot be read, scripts of
+// the folder that are not accepted. They are found within seconds of a change
+// and do not hold up anything else.
 func (e *Engine) Problems() []string {
 	e.problems.mu.Lock()
 	defer e.problems.mu.Unlock()
-	return slices.Clone(e.problems.list)
+	return slices.Concat(e.problems.lists[:]...)
 }

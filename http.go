@@ -9,10 +9,15 @@ import (
 	"time"
 
 	"github.com/voltageems/voltage/alarm"
+	"github.com/voltageems/voltage/internal/api"
 	"github.com/voltageems/voltage/model"
+	"github.com/voltageems/voltage/scripts"
 )
 
 func (h HTTP) validate() error {
+	if h.Cache > scripts.MaxCacheTTL {
+		return fmt.Errorf("%w: http: cache %s: want at most %s", model.ErrInvalid, h.Cache, scripts.MaxCacheTTL)
+	}
 	if h.Listen == "" {
 		return nil
 	}
@@ -70,6 +75,14 @@ func (s site) Ready(ctx context.Context) error {
 	return s.plane.Ping(ctx)
 }
 
+// Cached keeps answers on the store, unless the configuration says otherwise.
+func (s site) Cached(ctx context.Context, a scripts.Answer, build func() ([]byte, error)) ([]byte, error) {
+	if _, ok := s.running(); !ok {
+		return nil, ErrNotRunning
+	}
+	return s.plane.Cached(ctx, a, build)
+}
+
 // Control answers every final state without an error: the handler makes the
 // status of it.
 func (s site) Control(ctx context.Context, c model.Command) (model.CommandResult, error) {
@@ -103,4 +116,19 @@ func (s site) Points(modelID string) map[string]model.Point {
 		return nil
 	}
 	return s.plane.ModelPoints(modelID)
+}
+
+// ScriptStore is what the handler shows and changes of the scripts.
+func (s site) ScriptStore() (api.ScriptStore, error) {
+	if _, ok := s.running(); !ok {
+		return nil, ErrNotRunning
+	}
+	return s.plane, nil
+}
+
+func (s site) ScriptStats() []scripts.ScriptStats {
+	if _, ok := s.running(); !ok {
+		return nil
+	}
+	return s.plane.Stats()
 }

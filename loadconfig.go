@@ -102,6 +102,7 @@ type loadFile struct {
 	Lease        time.Duration      `yaml:"lease"`
 	Store        loadStore          `yaml:"store"`
 	HTTP         loadHTTP           `yaml:"http"`
+	Scripts      loadScripts        `yaml:"scripts"`
 	HistoryQueue loadSize           `yaml:"history_queue"`
 	CloudQueue   loadSize           `yaml:"cloud_queue"`
 	Channels     []loadChannel      `yaml:"channels"`
@@ -112,8 +113,17 @@ type loadFile struct {
 }
 
 type loadHTTP struct {
-	Listen       string   `yaml:"listen"`
-	AllowedHosts []string `yaml:"allowed_hosts"`
+	Listen       string        `yaml:"listen"`
+	AllowedHosts []string      `yaml:"allowed_hosts"`
+	Cache        time.Duration `yaml:"cache"`
+}
+
+type loadScripts struct {
+	Folder    string                      `yaml:"folder"`
+	Updates   bool                        `yaml:"updates"`
+	Sync      map[string]scripts.SyncMode `yaml:"sync"`
+	Probation loadStale                   `yaml:"probation"`
+	Slow      loadStale                   `yaml:"slow"`
 }
 
 type loadStore struct {
@@ -142,14 +152,17 @@ func (l *loader) build(f loadFile) Config {
 	l.extra(f)
 	cfg := Config{
 		Site: f.Site, Engine: f.Engine, Lease: f.Lease,
-		HTTP:         HTTP{Listen: f.HTTP.Listen, AllowedHosts: f.HTTP.AllowedHosts},
+		HTTP:         HTTP{Listen: f.HTTP.Listen, AllowedHosts: f.HTTP.AllowedHosts, Cache: f.HTTP.Cache},
 		HistoryQueue: int64(f.HistoryQueue), CloudQueue: int64(f.CloudQueue),
-		Store: l.store(f.Store),
+		Store: l.store(f.Store), Scripts: l.scripts(f.Scripts),
 	}
 	l.checkPart(loadPath{}, Config{Site: cfg.Site}, "site")
 	l.checkPart(loadPath{}, Config{Engine: cfg.Engine}, "engine")
 	l.checkPart(loadPath{}, Config{Lease: cfg.Lease}, "lease")
-	l.checkPart(loadPath{"http"}, Config{HTTP: cfg.HTTP}, "listen", "allowed_hosts")
+	l.checkPart(loadPath{"http"}, Config{HTTP: cfg.HTTP}, "listen", "allowed_hosts", "cache")
+	if l.zero(loadPath{"http", "cache"}, f.HTTP.Cache) {
+		l.fail(loadPath{"http", "cache"}, "0s: want a time, -1s to keep no answer, or nothing for the default")
+	}
 	if l.zero(loadPath{"lease"}, f.Lease) {
 		l.fail(loadPath{"lease"}, "0s: want at least 1s, or nothing for the default")
 	}
@@ -239,6 +252,17 @@ func (l *loader) store(f loadStore) scripts.StoreConfig {
 		}
 	}
 	return s
+}
+
+func (l *loader) scripts(f loadScripts) ScriptConfig {
+	for channel, m := range f.Sync {
+		p := loadPath{"scripts", "sync", channel}
+		if err := checkSync(channel, m); err != nil && !l.isBroken(p) {
+			l.fail(p, "%s", loadText(err))
+		}
+	}
+	return ScriptConfig{Folder: l.relative(f.Folder), Updates: f.Updates, Sync: f.Sync,
+		Probation: time.Duration(f.Probation), Slow: time.Duration(f.Slow)}
 }
 
 // relative turns a path of the file into one of the process.

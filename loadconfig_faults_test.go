@@ -81,9 +81,18 @@ func TestLoadConfigFaultsOfTheSite(t *testing.T) {
 		{name: "unknown keys", yaml: "sites: a\nchanels: []\nfoo: 1\nhttp: {listn: a, b: c}\nx-free: {a: 1}\n", want: []string{
 			"site.yaml:1: sites: unknown key; did you mean site?",
 			"site.yaml:2: chanels: unknown key; did you mean channels?",
-			"site.yaml:3: foo: unknown key: want one of site, engine, lease, store, http, history_queue, cloud_queue, channels, models, alarms, rules",
+			"site.yaml:3: foo: unknown key: want one of site, engine, lease, store, http, scripts, history_queue, cloud_queue, channels, models, alarms, rules",
 			"site.yaml:4: http.listn: unknown key; did you mean listen?",
-			"site.yaml:4: http.b: unknown key: want one of listen, allowed_hosts",
+			"site.yaml:4: http.b: unknown key: want one of listen, allowed_hosts, cache",
+		}},
+		{name: "scripts", yaml: "scripts:\n  folder: [a]\n  updates: yes\n  sync:\n    a b: lua\n    1001: quick\n    \"*\": direct\n    1002: {a: b}\n  probation: 0s\n  slow: soon\n", want: []string{
+			"site.yaml:2: scripts.folder: want a single value, not a list",
+			`site.yaml:3: scripts.updates: "yes" is neither true nor false`,
+			`site.yaml:5: scripts.sync."a b": channel: id "a b": use 1 to 64 of A-Z a-z 0-9 _ . -`,
+			`site.yaml:6: scripts.sync.1001: sync mode "quick": want lua, direct or shadow`,
+			"site.yaml:8: scripts.sync.1002: want a single value, not a section",
+			`site.yaml:9: scripts.probation: "0s": want a duration above 0, or never`,
+			`site.yaml:10: scripts.slow: "soon" is not a duration such as 500ms, 3s or 1m30s`,
 		}},
 		{name: "values", yaml: "site: a b\nengine: [a]\nlease: 10ms\nhttp:\n  listen: 0.0.0.0:80\n  allowed_hosts: a\nhistory_queue: 5 apples\ncloud_queue: -1\n", want: []string{
 			`site.yaml:1: site: id "a b": use 1 to 64 of A-Z a-z 0-9 _ . -`,

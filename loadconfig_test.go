@@ -67,7 +67,9 @@ func TestLoadConfigReadsEverything(t *testing.T) {
 			URL: "rediss://voltage:geheim@redis.example.org:6379/2",
 			TLS: scripts.StoreTLS{CAFile: filepath.Join("tls", "ca.pem"), CertFile: "/etc/voltage/cert.pem", KeyFile: "/etc/voltage/key.pem"},
 		},
-		HTTP:         HTTP{Listen: "127.0.0.1:8080", AllowedHosts: []string{"plant-a.example.org", "gateway"}},
+		HTTP: HTTP{Listen: "127.0.0.1:8080", AllowedHosts: []string{"plant-a.example.org", "gateway"}, Cache: 2 * time.Second},
+		Scripts: ScriptConfig{Folder: "lua", Updates: true, Probation: -1, Slow: 50 * time.Millisecond,
+			Sync: map[string]scripts.SyncMode{"*": scripts.SyncLua, "1001": scripts.SyncShadow, "pcs": scripts.SyncDirect, "pushed": ""}},
 		HistoryQueue: 64 << 20,
 		Channels: []channel.Config{
 			{

@@ -250,6 +250,9 @@ func (e *Engine) define(ctx context.Context) error {
 			return fmt.Errorf("rule %s: %w", id, err)
 		}
 	}
+	if err := e.plane.SetInitialSyncModes(ctx, e.cfg.Scripts.Sync); err != nil {
+		return err
+	}
 	return e.plane.Remember(ctx, e.cfg.Engine, r.names()...)
 }
 

@@ -27,7 +27,7 @@ type builder struct {
 	queues  []queue
 
 	lines         int // points in each queue
-	count, number string
+	count, number decimal
 }
 
 // textKind is where text points stand beside the four kinds of numbers.
@@ -36,8 +36,8 @@ const textKind = 4
 // target is what a batch writes to the channel's own keys, or to one model's.
 type target struct {
 	values  [textKind + 1]list
-	stamps  list  // HSET of device times
-	times   []any // names whose time is the time of the call
+	stamps  list     // HSET of device times
+	times   []any    // names whose time is the time of the call
 	names   []string // every name of the model that any point leads to
 	current []bool   // by place in names: whether the name gets a value
 	others  []any    // names that get none
@@ -61,7 +61,7 @@ type queue struct {
 	limit   int64 // bytes
 	mean    int64 // bytes of an entry, to turn the limit into a number of entries
 	packed  []byte
-	entries string
+	entries decimal
 	text    string
 }
 
@@ -106,7 +106,7 @@ func (b *builder) target(p *Plane, id string, names []string) int {
 }
 
 // args builds the call. The result holds until the next one is built.
-func (b *builder) args(w *Writer, s *activeScript, generation string, samples []model.Sample, refresh bool) []any {
+func (b *builder) args(w *Writer, script *Script, generation *string, samples []model.Sample, refresh bool) []any {
 	b.clear()
 	// First the texts of all values, so that the strings can be cut from one
 	// buffer that does not move any more.
@@ -136,9 +136,10 @@ func (b *builder) args(w *Writer, s *activeScript, generation string, samples []
 	for i := range samples {
 		next = b.sample(w, &samples[i], i, next, refresh)
 	}
-	b.number, b.count = strconv.FormatInt(w.batch, 10), strconv.Itoa(b.lines)
-	b.all = w.p.head(b.all[:0], s)
-	b.all = append(b.all, "batch", w.p.now(), generation, &w.plan.version, &w.lease.Channel, &w.lease.Epoch, &b.number, &b.count)
+	b.number.set(w.batch)
+	b.count.set(int64(b.lines))
+	b.all = w.p.head(b.all[:0], script)
+	b.all = append(b.all, "batch", w.p.now(), generation, &w.plan.version, &w.lease.Channel, &w.lease.Epoch, &b.number.text, &b.count.text)
 	b.sections(&w.lease.Channel)
 	return b.all
 }
@@ -330,9 +331,9 @@ func (b *builder) sections(channel *string) {
 			q.mean = size
 		}
 		q.mean += (size - q.mean) / 16
-		q.entries = strconv.FormatInt(max(q.limit/max(q.mean, 1), 1), 10)
+		q.entries.set(max(q.limit/max(q.mean, 1), 1))
 		q.text = unsafe.String(unsafe.SliceData(q.packed), len(q.packed))
-		b.all = append(b.all, sectionQueue, &q.key, &q.entries, channel, &q.text)
+		b.all = append(b.all, sectionQueue, &q.key, &q.entries.text, channel, &q.text)
 	}
 	if n := len(b.alarms); n > 0 {
 		b.all = append(append(b.all, sectionAlarms, number64(n/5)), b.alarms...)
@@ -378,6 +379,17 @@ func (b *builder) section(letter string, key *string, args []any, width int) {
 	if len(args) > 0 {
 		b.all = append(append(b.all, letter, key, number64(len(args)/width)), args...)
 	}
+}
+
+// decimal is a number as an argument. Its text is in digits, and holds until the
+// next one is set.
+type decimal struct {
+	text   string
+	digits [20]byte
+}
+
+func (d *decimal) set(n int64) {
+	d.text = unsafe.String(&d.digits[0], len(strconv.AppendInt(d.digits[:0], n, 10)))
 }
 
 // number64 makes an argument of a count without the allocation that boxing a

@@ -52,7 +52,15 @@ func managed(b *testing.B) redis.UniversalClient {
 	return store.Client
 }
 
-func benchmarkWrite(b *testing.B, client redis.UniversalClient, history int64, alarmEvery int) {
+// BenchmarkDirect is BenchmarkWrite without Lua, and with the comparison of both.
+func BenchmarkDirect(b *testing.B) {
+	for _, mode := range []scripts.SyncMode{scripts.SyncDirect, scripts.SyncShadow} {
+		b.Run("managed/"+string(mode), func(b *testing.B) { benchmarkWrite(b, managed(b), 8<<20, 10, mode) })
+		b.Run("embedded/"+string(mode), func(b *testing.B) { benchmarkWrite(b, storetest.Embedded(b), 8<<20, 10, mode) })
+	}
+}
+
+func benchmarkWrite(b *testing.B, client redis.UniversalClient, history int64, alarmEvery int, mode ...scripts.SyncMode) {
 	const models = 5
 	ctx := b.Context()
 	p, err := scripts.New(client, scripts.Options{Site: storetest.Site(b), HistoryBytes: history})
@@ -79,6 +87,9 @@ func benchmarkWrite(b *testing.B, client redis.UniversalClient, history int64, a
 	lease, err := p.Acquire(ctx, "1001", "engine", time.Hour)
 	require.NoError(b, err)
 	w := p.NewWriter(lease, points)
+	for _, m := range mode {
+		require.NoError(b, p.SetSyncMode(ctx, m, nil, scripts.Change{}))
+	}
 	write := func(turn int) {
 		for i := range samples {
 			samples[i].Value = float64(turn%1000)/8 + float64(i)

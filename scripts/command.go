@@ -146,17 +146,27 @@ func (cs *claims) note(id, token string) {
 	cs.list[id] = claim{token, now}
 }
 
+// done reports whether a command is known to be claimed with this token.
+func (cs *claims) done(id, token string) bool {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	return cs.list[id].token == token
+}
+
 // Finish stores the final state of a command that was claimed with token. A
 // command that ended unknown may be settled later by the same token.
 func (p *Plane) Finish(ctx context.Context, id, token string, state model.CommandState, reason, detail string, readBack *float64) (model.CommandResult, error) {
-	value := ""
+	value, claimed := "", "0"
+	if p.claims.done(id, token) {
+		claimed = "1"
+	}
 	if readBack != nil && model.Storable(*readBack) {
 		value = model.FormatValue(*readBack)
 	}
 	if len(detail) > 500 {
 		detail = strings.ToValidUTF8(detail[:500], "") // the cut may be inside of a rune
 	}
-	reply, err := p.retry(ctx, "command", "finish", id, token, string(state), reason, detail, value)
+	reply, err := p.retry(ctx, "command", "finish", id, token, string(state), reason, detail, value, claimed)
 	return p.commandReply(reply, err)
 }
 

@@ -24,19 +24,28 @@ var (
 	ErrStore = errors.New("store")
 	// ErrLost: the site's data was lost and could not be restored yet.
 	ErrLost = errors.New("the site's data was lost and is being restored")
-	// ErrScript: a script answered what its caller does not know.
+	// ErrScript: a script failed (then it is a *ScriptError), cannot be composed,
+	// or answered what its caller does not know.
 	ErrScript = errors.New("script")
 )
 
-// The codes with which scripts answer, and the errors they become. OK is none.
-// GENERATION and INACTIVE are dealt with before a caller sees them.
+// Every code with which a script may answer, and the error that it becomes; nil
+// where it is none. GENERATION, INACTIVE and MAPPING are dealt with before a
+// caller sees them. A script declares its codes in its header (@code).
 var codeErrors = map[string]error{
+	"OK":         nil,
+	"DUPLICATE":  nil,
+	"SAME":       nil,
+	"REJECTED":   nil,
+	"HIT":        nil,
+	"MISS":       nil,
 	"FENCED":     ErrFenced,
 	"HELD":       ErrHeld,
 	"NO":         ErrConflict,
 	"NOTFOUND":   ErrNotFound,
 	"GENERATION": ErrLost,
 	"INACTIVE":   ErrVersion,
+	"MAPPING":    ErrScript,
 	"INVALID":    ErrScript,
 	"LATE":       context.DeadlineExceeded,
 }
@@ -46,15 +55,15 @@ func codeError(script string, reply []string) error {
 	if len(reply) == 0 {
 		return fmt.Errorf("%w %s: empty reply", ErrScript, script)
 	}
-	switch reply[0] {
-	case "OK", "DUPLICATE", "SAME", "REJECTED":
+	err, known := codeErrors[reply[0]]
+	if known && err == nil {
 		return nil
 	}
 	detail := ""
 	if len(reply) > 1 {
 		detail = ": " + reply[1]
 	}
-	if err, ok := codeErrors[reply[0]]; ok {
+	if known {
 		return fmt.Errorf("%w (%s %s%s)", err, script, reply[0], detail)
 	}
 	return fmt.Errorf("%w %s: unknown code %.40q%s", ErrScript, script, reply[0], detail)

@@ -50,6 +50,8 @@ func (k keys) modelValues(id string, kind model.Kind) string {
 func (k keys) modelPart(id, part string) string { return k.key("modsrv", id, part) }
 
 func (k keys) cachedValues(id string) string { return k.key("cache", "model", id, "values") }
+func (k keys) cached(name string) string     { return k.key("cache", name) }
+func (k keys) cacheVersion() string          { return k.key("cache", "version") }
 
 func (k keys) ruleStats(id string) string            { return k.key("rule", "stats", id) }
 func (k keys) alarm(id string) string                { return k.key("alarm", id) }
@@ -67,6 +69,23 @@ func (k keys) scriptSHA(name string) string             { return k.key("lua", "s
 func (k keys) scriptVersion(name string) string         { return k.key("lua", "version", name) }
 func (k keys) scriptSource(name, version string) string { return k.key("lua", "source", name, version) }
 func (k keys) scriptLoaded(version string) string       { return k.key("lua", "loaded", version) }
+
+func (k keys) scriptStats(name string) string { return k.key("lua", "stats", name) }
+
+// flushed holds the number of the last transaction with which a Plane stored
+// its statistics, for a day.
+func (k keys) flushed(id string) string         { return k.key("lua", "flushed", id) }
+func (k keys) scriptSince(name string) string   { return k.key("lua", "since", name) }
+func (k keys) scriptHistory(name string) string { return k.key("lua", "history", name) }
+func (k keys) scriptRefused(name string) string { return k.key("lua", "refused", name) }
+func (k keys) scriptCanary(name string) string  { return k.key("lua", "canary", name) }
+func (k keys) scriptJournal() string            { return k.key("lua", "journal") }
+func (k keys) differences(script string) string { return k.key("lua", "differences", script) }
+func (k keys) syncModes() string                { return k.key("sync", "modes") }
+
+// scriptChanged carries the name of a script of which something changed, or
+// "sync" when channels changed their way.
+func (k keys) scriptChanged() string { return k.key("lua", "changed") }
 
 func (k keys) update(model string) string { return k.key("modsrv", model, "update") }
 

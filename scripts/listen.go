@@ -23,6 +23,9 @@ type Listener struct {
 	Commands func()
 	// Control hints at a command in a channel's queue.
 	Control func(channel string)
+	// Scripts hints at a change of the active scripts, of a trial or of the sync
+	// modes: call FollowScripts.
+	Scripts func()
 	// Connected says that the subscription stands, first and again after a
 	// break, in which messages may have been lost.
 	Connected func()
@@ -53,6 +56,9 @@ func (p *Plane) listen(ctx context.Context, l Listener) (connected bool) {
 	}
 	if l.Commands != nil {
 		plain = append(plain, p.keys.commandJournal())
+	}
+	if l.Scripts != nil {
+		plain = append(plain, p.keys.scriptChanged())
 	}
 	if l.Update != nil {
 		patterns = append(patterns, p.keys.update("*"))
@@ -110,6 +116,9 @@ func (p *Plane) dispatch(l Listener, m *redis.Message) {
 		return
 	case p.keys.commandJournal():
 		l.Commands()
+		return
+	case p.keys.scriptChanged():
+		l.Scripts()
 		return
 	}
 	parts := strings.Split(strings.TrimPrefix(m.Channel, string(p.keys)), ":")

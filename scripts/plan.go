@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -76,6 +77,10 @@ func (p *Plane) loadPlan(ctx context.Context, stale *plan) (*plan, error) {
 	pl, err := p.readPlan(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if before := p.plan.Load(); before != nil && wentBack(before.version, pl.version) {
+		p.behind.Store(true)
+		p.falls.Add(1)
 	}
 	p.plan.Store(pl)
 	return pl, nil
@@ -156,13 +161,9 @@ func (p *Plane) readStored(ctx context.Context) (*stored, error) {
 // scanDefinitions lists the keys that hold definitions. It looks at every key
 // of the node, for other programs may have added some.
 func (p *Plane) scanDefinitions(ctx context.Context) ([]string, error) {
-	var node redis.Cmdable = p.client
-	if cluster, ok := p.client.(*redis.ClusterClient); ok {
-		master, err := cluster.MasterForKey(ctx, p.keys.anchor())
-		if err != nil {
-			return nil, storeError("finding the site's node", err)
-		}
-		node = master
+	node, err := p.nodeOf(ctx, p.anchor)
+	if err != nil {
+		return nil, err
 	}
 	seen := map[string]bool{}
 	scan := node.Scan(ctx, 0, string(p.keys)+"[amrp][luo][adli]*", 2000).Iterator()
@@ -352,6 +353,20 @@ func (p *Plane) Reconcile(ctx context.Context) (problems []string, err error) {
 			return nil, err
 		}
 	}
+	if p.plan.Load() != nil {
+		if _, err := p.freshPlan(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if _, inside := ctx.Value(restoringKey{}).(restoring); !inside && p.behind.Load() {
+		p.log.Warn("the store went back to older definitions, as in a fail-over; restoring those of this program", "site", p.options.Site)
+		if p.options.Restore != nil {
+			if err := p.options.Restore(ctx); err != nil {
+				return nil, err
+			}
+		}
+		p.behind.Store(false)
+	}
 	before := p.plan.Load()
 	now, err := p.readPlan(ctx)
 	if err != nil {
@@ -369,6 +384,20 @@ func (p *Plane) Reconcile(ctx context.Context) (problems []string, err error) {
 		_, err = p.loadPlan(ctx, before)
 	}
 	return now.problems, err
+}
+
+// wentBack reports whether a mapping:version is older than one that was seen
+// before: both are numbers that only grow.
+func wentBack(before, now string) bool {
+	if now == "" {
+		return before != ""
+	}
+	b, err := strconv.ParseInt(before, 10, 64)
+	if err != nil {
+		return false
+	}
+	n, err := strconv.ParseInt(now, 10, 64)
+	return err == nil && n < b
 }
 
 // indexed reports whether rules:index, by which the hand-callable form finds the
@@ -398,20 +427,27 @@ func (p *Plane) Models(ctx context.Context) ([]model.Instance, error) {
 	return list, nil
 }
 
-// freshPlan returns the plan of the version that the store has now.
+// freshPlan returns the plan of the version that the store has now, or had at
+// some moment of the call.
 func (p *Plane) freshPlan(ctx context.Context) (*plan, error) {
 	pl, err := p.currentPlan(ctx)
 	if err != nil {
 		return nil, err
 	}
-	version, err := p.client.Get(ctx, p.keys.mappingVersion()).Result()
-	if err != nil && !isNil(err) {
-		return nil, storeError("reading the mapping version", err)
+	for range 20 {
+		version, err := p.client.Get(ctx, p.keys.mappingVersion()).Result()
+		if err != nil && !isNil(err) {
+			return nil, storeError("reading the mapping version", err)
+		}
+		if version == pl.version {
+			return pl, nil
+		}
+		// What others load at this moment may be older than this version: look again.
+		if pl, err = p.loadPlan(ctx, pl); err != nil {
+			return nil, err
+		}
 	}
-	if version != pl.version {
-		return p.loadPlan(ctx, pl)
-	}
-	return pl, nil
+	return nil, fmt.Errorf("%w: the definitions changed at every one of 20 readings", ErrStore)
 }
 
 // Reload takes notice of changed definitions at once, instead of with the next

@@ -38,6 +38,17 @@ type Options struct {
 	// means that batches are not appended to that queue.
 	HistoryBytes int64
 	CloudBytes   int64
+	// CacheTTL is how long an answer of Cached is kept at most, up to MaxCacheTTL.
+	// Zero means that none is kept.
+	CacheTTL time.Duration
+	// SlowScript is how long a script call may take before it is counted as slow
+	// and warned about, once a minute for each script. It is the whole round trip:
+	// over a slow network, set it above what that takes. Zero means 100 ms;
+	// negative means never.
+	SlowScript time.Duration
+	// Probation is how long a script that became active may be rolled back
+	// because its calls fail. Zero means an hour, negative never.
+	Probation time.Duration
 }
 
 // Plane is the data plane of one site. It is safe for concurrent use.
@@ -53,8 +64,14 @@ type Plane struct {
 	recovering turn
 	plan       atomic.Pointer[plan]
 	planning   turn
+	behind     atomic.Bool  // the store has older definitions than it had
+	falls      atomic.Int64 // how often it fell back so
 	batches    atomic.Int64 // batch numbers, which grow whoever writes
 	claims     claims
+	cache      cache
+	stats      *statistics
+	switches   atomic.Pointer[switches]
+	shadow     shadow
 }
 
 // turn is a lock that is waited for only as long as a context allows.
@@ -89,12 +106,14 @@ func New(client redis.UniversalClient, o Options) (*Plane, error) {
 		return nil, err
 	}
 	p := &Plane{client: client, keys: newKeys(o.Site), anchor: newKeys(o.Site).anchor(), options: o, log: o.Log, scripts: map[string]*activeScript{},
-		recovering: make(turn, 1), planning: make(turn, 1)}
+		recovering: make(turn, 1), planning: make(turn, 1), stats: newStatistics(o)}
 	for _, s := range list {
 		p.scripts[s.Name] = newActiveScript(s)
 	}
+	p.cache.holder, p.cache.usage = rand.Text(), map[Answer]usage{}
 	none := ""
 	p.generation.Store(&none)
+	p.switches.Store(&switches{})
 	return p, nil
 }
 
@@ -127,6 +146,9 @@ func (p *Plane) prepare(ctx context.Context) (generation string, err error) {
 		if err := p.activate(ctx, s); err != nil {
 			return "", err
 		}
+	}
+	if err := p.followSwitches(ctx); err != nil {
+		p.log.Warn("trials and sync modes are not followed", "site", p.options.Site, "error", err)
 	}
 	random := make([]byte, 8)
 	if _, err := rand.Read(random); err != nil {
@@ -176,6 +198,7 @@ func (p *Plane) recover(ctx context.Context, lost string) error {
 		return fmt.Errorf("%w: %w", ErrLost, err)
 	}
 	p.generation.Store(&generation)
+	p.behind.Store(false)
 	p.log.Info("the site's definitions are restored", "site", p.options.Site)
 	return nil
 }

@@ -42,7 +42,11 @@ const start int64 = 1_790_000_000_000
 
 func newSite(t *testing.T, client redis.UniversalClient) *testSite {
 	t.Helper()
-	site := fmt.Sprintf("%s-%d", "test", sites.Add(1))
+	return namedSite(t, client, fmt.Sprintf("%s-%d", "test", sites.Add(1)))
+}
+
+func namedSite(t *testing.T, client redis.UniversalClient, site string) *testSite {
+	t.Helper()
 	now := &atomic.Int64{}
 	now.Store(start)
 	s := &testSite{client: client, prefix: "{" + site + "}:", now: now}

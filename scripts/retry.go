@@ -34,7 +34,7 @@ func isAnswer(err error) bool {
 	if !errors.As(err, &answer) {
 		return false
 	}
-	for _, passing := range []string{"LOADING", "BUSY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "MOVED", "ASK",
+	for _, passing := range []string{"LOADING", "BUSY ", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "READONLY", "MOVED", "ASK",
 		"NOSCRIPT", "OOM", "MISCONF", "NOREPLICAS", "max number of clients"} {
 		// Redis 6 wraps the error of a call within a script: "ERR Error running
 		// script (call to f_…): @user_script:12: @user_script: 12: -OOM command …"

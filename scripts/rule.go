@@ -20,8 +20,9 @@ func (p *Plane) RunRule(ctx context.Context, id string) (ran bool, notes []strin
 	}
 	s := p.scripts["rule_engine"]
 	for attempt := 0; ; attempt++ {
-		args := append(p.head(nil, s), id, p.now())
-		reply, again, err := p.send(ctx, s, args, attempt, *p.generation.Load(), false)
+		script := s.active.Load()
+		args := append(p.head(nil, script), id, p.now())
+		reply, again, err := p.send(ctx, s, script, args, 0, attempt, *p.generation.Load(), false)
 		if err != nil {
 			return false, nil, err
 		}

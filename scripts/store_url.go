@@ -208,6 +208,12 @@ func storeOpenURL(cfg StoreConfig) (*Store, error) {
 		o.MaintNotificationsConfig = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
 		// Reads must see what was just written: never from a replica.
 		o.ReadOnly, o.RouteByLatency, o.RouteRandomly = false, false, false
+		// After a fail-over the client goes on asking the node that is gone, for
+		// the network's error alone does not make it look who has the slot now; by
+		// default it does that once a minute.
+		if o.ClusterStateReloadInterval == 0 {
+			o.ClusterStateReloadInterval = clusterLook
+		}
 		s.Client = redis.NewClusterClient(o)
 	default:
 		o := t.failover
@@ -221,6 +227,9 @@ func storeOpenURL(cfg StoreConfig) (*Store, error) {
 	}
 	return s, nil
 }
+
+// clusterLook is how often a cluster's client looks which node has which slot.
+const clusterLook = time.Second
 
 // storeTune sets what all own clients have in common. What the URL sets stays,
 // except for retries: a retry belongs to the caller, who knows what is

@@ -24,10 +24,12 @@ type Writer struct {
 	places []int // of the samples of the batch being written, in points
 	batch  int64 // number of the last batch
 	timed  bool  // the device times that are stored are known
+	falls  int64 // Plane.falls that this writer knows
 
 	plan   *plan
 	digest uint64
 	build  builder
+	direct *direct // nil until the channel goes without Lua
 }
 
 // writerPoint is a point with everything that a batch needs of it.
@@ -73,7 +75,7 @@ type writerAlarm struct{ name, operator, threshold, hysteresis string }
 // to one Plane, one after the other: a batch of one that is older than the last
 // is taken for a repetition.
 func (p *Plane) NewWriter(l Lease, points []model.Point) *Writer {
-	w := &Writer{p: p, lease: l, index: make(map[string]int, len(points)), points: make([]writerPoint, len(points))}
+	w := &Writer{p: p, lease: l, falls: p.falls.Load(), index: make(map[string]int, len(points)), points: make([]writerPoint, len(points))}
 	for i, pt := range points {
 		w.index[pt.ID] = i
 		w.points[i] = writerPoint{id: pt.ID, kind: pt.Kind, text: pt.Text}
@@ -134,10 +136,19 @@ func (w *Writer) Write(ctx context.Context, samples []model.Sample, refresh bool
 		if attempt+remapped+broken > 0 {
 			w.unsettle()
 		}
-		generation := *w.p.generation.Load()
-		args := w.build.args(w, s, generation, samples, refresh)
-		reply, again, err := w.p.send(ctx, s, args, attempt, generation, false)
+		known := w.p.generation.Load()
+		generation := *known
+		script := w.p.scriptFor(s, w.lease.Channel)
+		args := w.build.args(w, script, known, samples, refresh)
+		reply, again, err := w.send(ctx, s, script, args, len(samples), attempt, generation)
+		fault := err
+		if fault == nil && !again && (len(reply) == 0 || reply[0] != "MAPPING") {
+			fault = codeError("data_sync", reply)
+		}
 		switch {
+		case fault != nil && attempt < repairs && isFault(fault) && w.p.judge(ctx, s, script, fault):
+			attempt++
+			w.batch = w.p.batches.Add(1) // this number may be taken, by what the script did before it failed
 		case err != nil:
 			if ctx.Err() != nil || isAnswer(err) {
 				return stale, nil, err
@@ -177,10 +188,32 @@ func (w *Writer) Write(ctx context.Context, samples []model.Sample, refresh bool
 	}
 }
 
+// send carries out one batch in the way of the channel, which may change from
+// one batch to the next: the fence counts them all.
+func (w *Writer) send(ctx context.Context, s *activeScript, script *Script, args []any, points, attempt int, generation string) (reply []string, again bool, err error) {
+	switch w.p.switches.Load().mode(w.lease.Channel) {
+	case SyncDirect:
+		return w.sendDirect(ctx, s, args, points, attempt, generation)
+	case SyncShadow:
+		return w.sendShadow(ctx, s, script, args, points, attempt, generation)
+	}
+	return w.p.send(ctx, s, script, args, points, attempt, generation, false)
+}
+
 // Stale reports whether definitions changed in a way that gives values of this
 // channel other targets, so that everything has to be sent again as a refresh.
 // It costs no call; Reconcile and whoever asks for values learn of changes.
+//
+// So it has when the store went back to older data, as in a fail-over: nobody
+// knows which values it has lost.
 func (w *Writer) Stale() bool {
+	if n := w.p.falls.Load(); n != w.falls {
+		w.falls = n
+		for i := range w.points {
+			w.points[i].settled = false
+		}
+		return true
+	}
 	pl := w.p.plan.Load()
 	return w.plan != nil && pl != nil && pl != w.plan && w.resolve(pl)
 }

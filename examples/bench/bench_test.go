@@ -4,12 +4,18 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/voltageems/voltage/model"
 	"github.com/voltageems/voltage/scripts"
 	"github.com/voltageems/voltage/scripts/storetest"
 )
@@ -25,12 +31,14 @@ func TestRun(t *testing.T) {
 	var r report
 	require.NoError(t, json.Unmarshal(out.Bytes(), &r))
 
-	require.Len(t, r.Throughput, 7)
+	require.Len(t, r.Throughput, 12)
 	for _, row := range r.Throughput {
 		require.Positive(t, row.Points.Median, row.Way)
 	}
 	require.Less(t, r.Throughput.get(wayBatch).Allocations.Median, 1.0, "the batch path allocates per point")
-	require.Len(t, r.Ratios, 10)
+	require.Len(t, r.Ratios, 19)
+	require.Positive(t, r.Statistics.Call.Median)
+	require.True(t, r.Statistics.Goal.Met, "%+v", r.Statistics)
 	require.Len(t, r.Embedded, 2)
 	require.Positive(t, r.Memory.Definitions)
 	require.Positive(t, r.Memory.Values)
@@ -39,6 +47,14 @@ func TestRun(t *testing.T) {
 	require.Positive(t, r.Latency.Loaded.Alarms.Probes)
 	require.Positive(t, r.Latency.Loaded.Commands.Probes)
 	require.Empty(t, r.Latency.Loaded.Alarms.Failure+r.Latency.Loaded.Commands.Failure)
+
+	u := r.Update
+	require.Empty(t, u.Activate.Failure+u.Rollback.Failure+u.Flush.Failure)
+	require.Positive(t, u.Activate.Probes)
+	require.Positive(t, u.Rollback.Probes)
+	require.Positive(t, u.Flush.Probes)
+	require.Positive(t, u.Pushed)
+	require.True(t, u.Goal.Met, "%+v", u)
 
 	var text bytes.Buffer
 	require.NoError(t, r.writeText(&text))
@@ -53,19 +69,11 @@ func TestWritesAreTheSame(t *testing.T) {
 	store, url, err := openRedis(ctx, "", nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, store.Close(context.Background())) })
-	b := &bench{store: store, url: url, progress: io.Discard, name: "bench-same"}
 	d := newDefinitions(2)
-	plane, err := b.newPlane(ctx, store.Client, "bench-same", historyBytes)
-	require.NoError(t, err)
-	require.NoError(t, d.put(ctx, plane))
-	batch, err := newBatches(ctx, plane, d)
-	require.NoError(t, err)
-	require.NoError(t, batch.once(ctx))
-	for c := range d.channels {
-		p := newPipe(d, "bench-pipe", c, false, true)
-		for _, args := range p.next() {
-			require.NoError(t, store.Client.Do(ctx, args...).Err())
-		}
+	keys := func(pattern string) []string {
+		keys, err := store.Client.Keys(ctx, pattern).Result()
+		require.NoError(t, err)
+		return keys
 	}
 	hash := func(name string) map[string]string {
 		h, err := store.Client.HGetAll(ctx, name).Result()
@@ -73,27 +81,88 @@ func TestWritesAreTheSame(t *testing.T) {
 		require.NotEmpty(t, h, name)
 		return h
 	}
-	for _, channel := range d.channels {
-		require.Equal(t, hash("{bench-same}:comsrv:"+channel+":m"), hash("{bench-pipe}:comsrv:"+channel+":m"))
+	for _, all := range []bool{true, false} {
+		for _, mode := range []scripts.SyncMode{scripts.SyncLua, scripts.SyncDirect, scripts.SyncShadow} {
+			name := fmt.Sprintf("bench-%s-%t", mode, all)
+			b := &bench{store: store, url: url, progress: io.Discard, name: name}
+			ours, theirs := "{"+name+"}:", "{"+name+"-pipe}:"
+			plane, err := b.newPlane(ctx, store.Client, name, historyBytes)
+			require.NoError(t, err)
+			require.NoError(t, d.put(ctx, plane))
+			require.NoError(t, plane.SetInitialSyncModes(ctx, map[string]scripts.SyncMode{"*": mode}))
+			batch, err := newBatches(ctx, plane, d)
+			require.NoError(t, err)
+			require.NoError(t, batch.of(d, all).once(ctx))
+			for c := range d.channels {
+				parts := partsOf(d.points[c], all)
+				p := newPipe(d, name+"-pipe", c, parts[1%len(parts)], pipeline{all: all, history: true})
+				for _, args := range p.next() {
+					require.NoError(t, store.Client.Do(ctx, args...).Err())
+				}
+			}
+			for _, channel := range d.channels {
+				require.Equal(t, hash(ours+"comsrv:"+channel+":m"), hash(theirs+"comsrv:"+channel+":m"))
+			}
+			for _, m := range d.models {
+				require.Equal(t, hash(ours+"modsrv:"+m.ID+":measurement"), hash(theirs+"modsrv:"+m.ID+":measurement"))
+				require.Equal(t, slices.Sorted(maps.Keys(hash(ours+"modsrv:"+m.ID+":ts"))), slices.Sorted(maps.Keys(hash(theirs+"modsrv:"+m.ID+":ts"))))
+			}
+			have, err := store.Client.XRange(ctx, ours+"hissrv:queue", "-", "+").Result()
+			require.NoError(t, err)
+			want, err := store.Client.XRange(ctx, theirs+"hissrv:queue", "-", "+").Result()
+			require.NoError(t, err)
+			require.Len(t, have, len(d.channels))
+			require.Len(t, want, len(d.channels))
+			for i := range have {
+				require.Equal(t, lines(want[i].Values["points"]), lines(have[i].Values["points"]))
+			}
+			require.NotEmpty(t, keys(ours+"*"))
+			require.NoError(t, b.clean(ctx))
+			require.Empty(t, keys("{"+name+"*"))
+		}
 	}
-	for _, m := range d.models {
-		require.Equal(t, hash("{bench-same}:modsrv:"+m.ID+":measurement"), hash("{bench-pipe}:modsrv:"+m.ID+":measurement"))
-		require.Len(t, hash("{bench-pipe}:modsrv:"+m.ID+":ts"), len(hash("{bench-same}:modsrv:"+m.ID+":ts")))
-	}
-	ours, err := store.Client.XRange(ctx, "{bench-same}:hissrv:queue", "-", "+").Result()
-	require.NoError(t, err)
-	theirs, err := store.Client.XRange(ctx, "{bench-pipe}:hissrv:queue", "-", "+").Result()
-	require.NoError(t, err)
-	require.Len(t, ours, len(d.channels))
-	require.Len(t, theirs, len(d.channels))
-	for i := range ours {
-		require.Equal(t, lines(ours[i].Values["points"]), lines(theirs[i].Values["points"]))
-	}
+}
 
-	require.NoError(t, b.clean(ctx))
-	left, err := store.Client.Keys(ctx, "{bench-same*").Result()
-	require.NoError(t, err)
-	require.Empty(t, left)
+// TestLedger shows that the check of the history finds what is wrong.
+func TestLedger(t *testing.T) {
+	t.Parallel()
+	d := newDefinitions(1)
+	feeds := []*feed{newFeed(d.points[0], nil)}
+	entry := func(count int, turns ...int64) map[string]any {
+		var b strings.Builder
+		for _, turn := range turns {
+			m, name := d.nameOf(0, 7)
+			fmt.Fprintf(&b, "%s:%s\t%s\n", m, name, model.FormatValue(valueOf(turn, 7)))
+		}
+		return map[string]any{"channel": "1001", "count": strconv.Itoa(count), "points": b.String()}
+	}
+	for _, c := range []struct {
+		name    string
+		entries []map[string]any
+		want    ledger
+	}{
+		{"good", []map[string]any{entry(2, 1, 2), entry(3, 3)}, ledger{Read: 3}},
+		{"missing", []map[string]any{entry(2, 1, 3)}, ledger{Read: 2, Missing: 1}},
+		{"missing at the end", []map[string]any{entry(1, 1)}, ledger{Read: 1, Missing: 2}},
+		{"repeated", []map[string]any{entry(2, 1, 2), entry(4, 2, 3)}, ledger{Read: 4, Repeated: 1}},
+		{"late", []map[string]any{entry(3, 1, 3, 2)}, ledger{Read: 3, Missing: 1, Repeated: 1}},
+		{"never pushed", []map[string]any{entry(4, -5, 1, 2, 3)}, ledger{Read: 4, Wrong: 1}},
+		{"gap", []map[string]any{entry(2, 1, 2), entry(9, 3)}, ledger{Read: 3, Gaps: 1}},
+	} {
+		l := newLedger(nil, "", d)
+		for _, e := range c.entries {
+			l.entry(e)
+		}
+		feeds[0].turn = 3
+		for i := range l.turns {
+			if i != 7 {
+				l.turns[i] = 3
+			}
+		}
+		l.close(feeds)
+		have := ledger{Read: l.Read, Missing: l.Missing, Repeated: l.Repeated, Wrong: l.Wrong, Gaps: l.Gaps}
+		require.Equal(t, c.want, have, c.name)
+	}
 }
 
 func lines(text any) [][]byte { return bytes.Split([]byte(text.(string)), []byte("\n")) }

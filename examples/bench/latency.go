@@ -57,15 +57,11 @@ const (
 func (b *bench) latency(ctx context.Context, maximum float64) (_ *latency, err error) {
 	d := newDefinitions(b.channels)
 	b.say("latency: starting an engine with %d points …", d.size())
-	l, err := b.startEngine(ctx, d)
+	l, err := b.startEngine(ctx, d, "-engine", historyBytes)
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-		defer cancel()
-		err = errors.Join(err, l.engine.Stop(stop))
-	}()
+	defer func() { err = errors.Join(err, l.stop(ctx)) }()
 	var result latency
 	limit := latencyTime * b.slice()
 	b.say("latency: idle …")
@@ -73,10 +69,11 @@ func (b *bench) latency(ctx context.Context, maximum float64) (_ *latency, err e
 		return nil, err
 	}
 	b.say("latency: at %.0f points/s …", maximum/2)
-	if result.Loaded, err = l.measure(ctx, maximum/2, b.probes, limit); err != nil {
-		return nil, err
-	}
-	return &result, nil
+	err = l.under(ctx, maximum/2, func() (err error) {
+		result.Loaded, err = l.measure(ctx, maximum/2, b.probes, limit)
+		return err
+	})
+	return &result, err
 }
 
 // loadedEngine is an engine with what is needed to load and probe it.
@@ -91,10 +88,10 @@ type loadedEngine struct {
 	refused atomic.Int64 // batches of the load
 }
 
-func (b *bench) startEngine(ctx context.Context, d *definitions) (*loadedEngine, error) {
+func (b *bench) startEngine(ctx context.Context, d *definitions, site string, history int64) (*loadedEngine, error) {
 	engine, err := voltage.NewEngine(voltage.Config{
-		Site: b.name + "-engine", Store: scripts.StoreConfig{URL: b.url}, HTTP: voltage.HTTP{Listen: "127.0.0.1:0"},
-		HistoryQueue: historyBytes, Log: b.log, Models: d.models, Alarms: d.alarms,
+		Site: b.name + site, Store: scripts.StoreConfig{URL: b.url}, HTTP: voltage.HTTP{Listen: "127.0.0.1:0"},
+		HistoryQueue: history, Log: b.log, Models: d.models, Alarms: d.alarms,
 	})
 	if err != nil {
 		return nil, err
@@ -103,7 +100,7 @@ func (b *bench) startEngine(ctx context.Context, d *definitions) (*loadedEngine,
 	var errs []error
 	for c, id := range d.channels {
 		errs = append(errs, engine.RegisterChannel(channel.Config{ID: id, Points: d.points[c]}))
-		l.feeds = append(l.feeds, newFeed(d.points[c]))
+		l.feeds = append(l.feeds, newFeed(d.points[c], nil))
 	}
 	errs = append(errs,
 		engine.RegisterChannel(channel.Config{ID: probeSensor, Points: []model.Point{{ID: "1", Name: "temperature"}}}),
@@ -131,27 +128,37 @@ func (b *bench) startEngine(ctx context.Context, d *definitions) (*loadedEngine,
 	return l, nil
 }
 
-// measure sends the load and, beside it, alarm and command probes.
-func (l *loadedEngine) measure(ctx context.Context, load float64, probes int, limit time.Duration) (r latencies, err error) {
-	r.Asked = load
-	loadCtx, stopLoad := context.WithCancel(ctx)
+func (l *loadedEngine) stop(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	return l.engine.Stop(ctx)
+}
+
+// under calls f while the load is pushed.
+func (l *loadedEngine) under(ctx context.Context, load float64, f func() error) error {
+	ctx, stop := context.WithCancel(ctx)
 	loaded := make(chan struct{})
 	go func() {
 		defer close(loaded)
-		if load > 0 {
-			l.load(loadCtx, load)
-		}
+		l.load(ctx, load)
 	}()
 	defer func() {
-		stopLoad()
+		stop()
 		<-loaded
 	}()
+	return f()
+}
+
+// measure sends alarm and command probes, beside a load that its caller pushes.
+func (l *loadedEngine) measure(ctx context.Context, load float64, probes int, limit time.Duration) (r latencies, err error) {
+	r.Asked = load
 	// Probes that are not counted: connections, first polls, a steady load.
 	warm := time.Now().Add(limit / 20)
-	if _, err := l.probeAlarms(ctx, probes/20+1, warm); err != nil {
+	few := min(probes, 1000)/20 + 1
+	if _, err := l.probeAlarms(ctx, few, warm); err != nil {
 		return r, err
 	}
-	if _, err := l.probeCommands(ctx, probes/20+1, warm); err != nil {
+	if _, err := l.probeCommands(ctx, few, warm); err != nil {
 		return r, err
 	}
 	_, storedBefore, lostBefore, err := l.counters(ctx)
@@ -208,8 +215,11 @@ func (l *loadedEngine) load(ctx context.Context, pointsPerSecond float64) {
 		case <-timer.C:
 		}
 		c := n % len(l.feeds)
-		if err := l.engine.Push(ctx, l.d.channels[c], l.feeds[c].next()...); err != nil && ctx.Err() == nil {
-			l.refused.Add(1)
+		if err := l.engine.Push(ctx, l.d.channels[c], l.feeds[c].next()...); err != nil {
+			l.feeds[c].turn-- // it takes all samples or none
+			if ctx.Err() == nil {
+				l.refused.Add(1)
+			}
 		}
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -35,7 +37,7 @@ func main() {
 	flag.IntVar(&o.parallel, "parallel", 4, "goroutines of the parallel figure")
 	flag.IntVar(&o.channels, "channels", 20, "channels of 500 points and 5 models each")
 	flag.IntVar(&o.probes, "probes", 1000, "latency probes of each kind, for at most 20 × seconds")
-	flag.StringVar(&o.only, "only", "", "throughput, memory, embedded or latency (which measures the throughput of the batch path, too); empty means all")
+	flag.StringVar(&o.only, "only", "", "throughput, memory, embedded, latency or update (the last two measure the throughput of the batch path, too); empty means all")
 	flag.BoolVar(&o.json, "json", false, "print the result as JSON")
 	flag.Parse()
 
@@ -53,13 +55,20 @@ func (o options) validate() error {
 	switch {
 	case o.seconds <= 0 || o.rounds < 1 || o.parallel < 1 || o.channels < 1 || o.probes < 1:
 		return fmt.Errorf("%w: seconds, rounds, parallel, channels and probes are more than zero", errUsage)
-	case o.only != "" && o.only != "throughput" && o.only != "memory" && o.only != "embedded" && o.only != "latency":
-		return fmt.Errorf("%w: -only %.20q: want throughput, memory, embedded or latency", errUsage, o.only)
+	case o.only != "" && !slices.Contains(parts, o.only):
+		return fmt.Errorf("%w: -only %.20q: want one of %s", errUsage, o.only, strings.Join(parts, ", "))
 	}
 	return nil
 }
 
-func (o options) wants(part string) bool { return o.only == "" || o.only == part }
+// parts of a run.
+var parts = []string{"throughput", "memory", "embedded", "latency", "update"}
+
+// wants: a Redis that is not the run's own has its script cache emptied only
+// where that is asked for.
+func (o options) wants(part string) bool {
+	return o.only == part || o.only == "" && (part != "update" || o.redis == "")
+}
 
 func (o options) slice() time.Duration { return time.Duration(o.seconds * float64(time.Second)) }
 
@@ -121,6 +130,7 @@ type bench struct {
 	log      *slog.Logger
 	progress io.Writer
 	name     string // first part of every site's name
+	sites    *sites
 	report   report
 }
 
@@ -138,14 +148,20 @@ func (b *bench) measure(ctx context.Context) error {
 		}
 		b.report.Memory = m
 	}
-	if b.wants("throughput") || b.wants("latency") {
-		rows, err := b.throughput(ctx)
+	if b.wants("throughput") || b.wants("latency") || b.wants("update") {
+		brief := !b.wants("throughput")
+		rows, err := b.throughput(ctx, brief)
 		if err != nil {
 			return fmt.Errorf("throughput: %w", err)
 		}
 		b.report.Throughput = rows
 		b.report.compare()
 		maximum = rows.get(wayBatch).Points.Median
+		if !brief {
+			if b.report.Statistics, err = b.statistics(ctx, rows.get(wayBatch)); err != nil {
+				return fmt.Errorf("cost of statistics: %w", err)
+			}
+		}
 	}
 	if b.wants("embedded") {
 		rows, err := b.embedded(ctx)
@@ -160,6 +176,13 @@ func (b *bench) measure(ctx context.Context) error {
 			return fmt.Errorf("latency: %w", err)
 		}
 		b.report.Latency = l
+	}
+	if b.wants("update") {
+		u, err := b.update(ctx, maximum)
+		if err != nil {
+			return fmt.Errorf("update: %w", err)
+		}
+		b.report.Update = u
 	}
 	return nil
 }

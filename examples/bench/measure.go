@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-
-	"github.com/voltageems/voltage/scripts"
 )
 
 // figure is the median and the range of several rounds.
@@ -174,50 +172,4 @@ func infoOf(ctx context.Context, client redis.UniversalClient, section string) (
 		}
 	}
 	return info, lines.Err()
-}
-
-// throughput measures the three ways on the Redis.
-func (b *bench) throughput(ctx context.Context) (rows, error) {
-	d := newDefinitions(b.channels)
-	b.say("throughput: defining two sites of %d points …", d.size())
-	var sites [2]*scripts.Plane
-	for i, s := range []struct {
-		name    string
-		history int64
-	}{{b.name + "-history", historyBytes}, {b.name + "-plain", 0}} {
-		p, err := b.newPlane(ctx, b.store.Client, s.name, s.history)
-		if err != nil {
-			return nil, err
-		}
-		if err := d.put(ctx, p); err != nil {
-			return nil, err
-		}
-		sites[i] = p
-	}
-	history, err := newBatches(ctx, sites[0], d)
-	if err != nil {
-		return nil, err
-	}
-	plain, err := newBatches(ctx, sites[1], d)
-	if err != nil {
-		return nil, err
-	}
-	point, err := b.perPoint(b.store.Client, d, b.name+"-plain")
-	if err != nil {
-		return nil, err
-	}
-	for _, w := range []*batches{history, plain} { // every channel once, whatever the time
-		if err := w.once(ctx); err != nil {
-			return nil, err
-		}
-	}
-	return b.rounds(ctx, []way{
-		point,
-		history.way(wayBatch),
-		b.pipeline(d, b.name+"-pipe", wayPipe, false, true),
-		plain.way(wayBatchPlain),
-		b.pipeline(d, b.name+"-pipe", wayPipePlain, false, false),
-		b.pipeline(d, b.name+"-pipe", wayBare, true, false),
-		history.parallel(wayBatchMany, b.options.parallel),
-	}, b.slice(), redisCPU(b.store.Client))
 }

@@ -22,6 +22,8 @@ type report struct {
 	Embedded    rows        `json:"embedded,omitempty"`
 	Memory      *memory     `json:"memory_bytes,omitempty"`
 	Latency     *latency    `json:"latency,omitempty"`
+	Statistics  *statistics `json:"statistics,omitempty"`
+	Update      *update     `json:"update,omitempty"`
 }
 
 // environment is what the figures depend on.
@@ -67,6 +69,8 @@ type ratio struct {
 	figure
 	// Goals are what the ratio is to reach.
 	Goals []goal `json:"goals,omitempty"`
+
+	measured bool // in this run
 }
 
 // goal is a bound that a figure is to keep to.
@@ -88,12 +92,12 @@ const (
 
 func newRatio(name string, a, b []float64) ratio {
 	values := make([]float64, 0, len(a))
-	for i := range a {
+	for i := range min(len(a), len(b)) {
 		if b[i] > 0 {
 			values = append(values, a[i]/b[i])
 		}
 	}
-	return ratio{Name: name, figure: figureOf(values)}
+	return ratio{Name: name, figure: figureOf(values), measured: len(values) > 0}
 }
 
 func (r ratio) atLeast(name string, value float64) ratio {
@@ -106,25 +110,55 @@ func (r ratio) atMost(name string, value float64) ratio {
 	return r
 }
 
-// compare fills in the ratios.
+// compare fills in the ratios of the ways that were measured.
 func (r *report) compare() {
-	point := r.Throughput.get(wayPoint)
-	batch, plain, many := r.Throughput.get(wayBatch), r.Throughput.get(wayBatchPlain), r.Throughput.get(wayBatchMany)
-	pipe, pipePlain, bare := r.Throughput.get(wayPipe), r.Throughput.get(wayPipePlain), r.Throughput.get(wayBare)
-	r.Ratios = []ratio{
+	x := r.Throughput
+	point, bare := x.get(wayPoint), x.get(wayBare)
+	batch, plain, many, tenth := x.get(wayBatch), x.get(wayBatchPlain), x.get(wayBatchMany), x.get(wayBatchTenth)
+	direct, directTenth, shadow := x.get(wayDirect), x.get(wayDirectTenth), x.get(wayShadow)
+	pipe, pipePlain, pipeTenth := x.get(wayPipe), x.get(wayPipePlain), x.get(wayPipeTenth)
+	list := []ratio{
 		newRatio("points/s, batch with history : per point", batch.points, point.points).atLeast("target", targetSpeed).atLeast("aim", aimSpeed),
+		newRatio("points/s, direct : per point", direct.points, point.points).atLeast("aim", aimSpeed),
 		newRatio("points/s, batch without history : per point", plain.points, point.points),
 		newRatio("points/s, parallel : one goroutine", many.points, batch.points),
+		newRatio("points/s, shadow : batch with history", shadow.points, batch.points),
 		newRatio("Redis CPU, per point : batch with history", point.redis, batch.redis),
 		newRatio("Redis CPU, batch : pipeline, both with history", batch.redis, pipe.redis).atMost("aim", aimRedis),
+		newRatio("Redis CPU, direct : pipeline, both with history", direct.redis, pipe.redis).atMost("aim", aimRedis),
 		newRatio("Redis CPU, batch : pipeline, both without history", plain.redis, pipePlain.redis).atMost("aim", aimRedis),
+		newRatio("Redis CPU, batch : pipeline, both of a tenth", tenth.redis, pipeTenth.redis).atMost("aim", aimRedis),
+		newRatio("Redis CPU, direct : pipeline, both of a tenth", directTenth.redis, pipeTenth.redis).atMost("aim", aimRedis),
 		newRatio("Redis CPU, batch with history : bare HSET", batch.redis, bare.redis),
 		newRatio("client CPU, batch : pipeline, both with history", batch.client, pipe.client),
-		ratio{Name: "client CPU µs/point, batch with history", figure: batch.Client}.atMost("aim", aimClient),
+		newRatio("client CPU, direct : pipeline, both with history", direct.client, pipe.client),
+		micros("batch with history", batch), micros("direct", direct), micros("batch of a tenth", tenth),
+		furtherAllocations("batch with history", batch, tenth), furtherAllocations("direct", direct, directTenth),
 	}
-	if a := batch.Allocations; a != nil {
-		r.Ratios = append(r.Ratios, ratio{Name: "allocations/point, batch with history", figure: *a}.atMost("aim", aimAllocations))
+	r.Ratios = nil
+	for _, x := range list {
+		if x.measured {
+			r.Ratios = append(r.Ratios, x)
+		}
 	}
+}
+
+func micros(name string, r *row) ratio {
+	return ratio{Name: "client CPU µs/point, " + name, figure: r.Client, measured: r.Way != ""}.atMost("aim", aimClient)
+}
+
+// furtherAllocations tells what grows with the points apart from what every batch
+// costs: by how many allocations a batch of all points has more than one of a
+// tenth, for each point that it has more.
+func furtherAllocations(name string, all, tenth *row) ratio {
+	r := ratio{Name: "allocations/further point, " + name}
+	if all.Allocations == nil || tenth.Allocations == nil {
+		return r
+	}
+	const few = pointsPerChannel / partial
+	further := (all.Allocations.Median*pointsPerChannel - tenth.Allocations.Median*few) / (pointsPerChannel - few)
+	r.figure, r.measured = figureOf([]float64{further}), true
+	return r.atMost("aim", aimAllocations)
 }
 
 func (r *report) writeJSON(w io.Writer) error {
@@ -141,6 +175,9 @@ func (r *report) writeText(w io.Writer) error {
 		r.Throughput.text(&b, true)
 		r.ratiosText(&b)
 	}
+	if r.Statistics != nil {
+		r.Statistics.text(&b)
+	}
 	if r.Embedded != nil {
 		fmt.Fprintf(&b, "\nEmbedded store: median (min–max) of %d rounds; its own CPU time is in the client's\n", r.Environment.Rounds)
 		r.Embedded.text(&b, false)
@@ -150,6 +187,9 @@ func (r *report) writeText(w io.Writer) error {
 	}
 	if r.Latency != nil {
 		r.Latency.text(&b)
+	}
+	if r.Update != nil {
+		r.Update.text(&b)
 	}
 	_, err := w.Write(b.Bytes())
 	return err

@@ -19,6 +19,7 @@ const (
 	pointsPerModel   = pointsPerChannel / modelsPerChannel
 	alarmEvery       = 10 // every tenth point has an alarm rule
 	alarmThreshold   = 1e9
+	partial          = 10 // a part of a batch has every tenth point
 
 	historyBytes = 8 << 20
 	leaseTime    = time.Hour // longer than any run
@@ -92,27 +93,65 @@ func (b *bench) newPlane(ctx context.Context, client redis.UniversalClient, site
 	return p, p.Prepare(ctx)
 }
 
-// feed makes values, different ones at every turn, at next to no cost.
+// feed makes samples of some of a channel's points, with a different value at
+// every turn, at next to no cost. A value tells of which turn it is.
 type feed struct {
-	turn    float64
+	turn    int64
+	places  []int // of the points in the channel
 	samples []model.Sample
 }
 
-func newFeed(points []model.Point) *feed {
-	f := &feed{samples: make([]model.Sample, len(points))}
-	for i := range points {
-		f.samples[i].Point = points[i].ID
+// newFeed returns the feed of the points at some places; nil means all.
+func newFeed(points []model.Point, places []int) *feed {
+	if places == nil {
+		places = make([]int, len(points))
+		for i := range places {
+			places[i] = i
+		}
+	}
+	f := &feed{places: places, samples: make([]model.Sample, len(places))}
+	for i, place := range places {
+		f.samples[i].Point = points[place].ID
 	}
 	return f
 }
 
 func (f *feed) next() []model.Sample {
-	f.turn += 0.125
-	if f.turn > 1000 {
-		f.turn = 0
-	}
-	for i := range f.samples {
-		f.samples[i].Value = 200 + f.turn + float64(i)
+	f.turn++
+	for i, place := range f.places {
+		f.samples[i].Value = valueOf(f.turn, place)
 	}
 	return f.samples
+}
+
+// The values are exact in binary, and in the six decimals that are stored.
+const (
+	firstValue    = 200
+	turnsPerValue = 8
+)
+
+// valueOf is the value of the point at a place in its channel at a turn.
+func valueOf(turn int64, place int) float64 {
+	return firstValue + float64(place) + float64(turn)/turnsPerValue
+}
+
+// turnOf is the turn of a value.
+func turnOf(value float64, place int) int64 {
+	return int64((value - firstValue - float64(place)) * turnsPerValue)
+}
+
+// partsOf are ways to take every tenth point: one of every ten in each, another
+// one in each, so that all models, and points with and without alarm rules, have
+// their share. With all is the one way to take them all.
+func partsOf(points []model.Point, all bool) [][]int {
+	if all {
+		return [][]int{nil}
+	}
+	parts := make([][]int, partial)
+	for at := range len(points) / partial {
+		for k := range parts {
+			parts[k] = append(parts[k], at*partial+(at+k)%partial)
+		}
+	}
+	return parts
 }

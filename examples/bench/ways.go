@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"sync"
 	"time"
 
@@ -19,8 +18,13 @@ const (
 	wayBatch        = "2 batch, history"
 	wayBatchPlain   = "2 batch, no history"
 	wayBatchMany    = "2 batch, history, parallel"
+	wayBatchTenth   = "2 batch of a tenth, history"
+	wayDirect       = "2 batch, history, direct"
+	wayDirectTenth  = "2 batch of a tenth, history, direct"
+	wayShadow       = "2 batch, history, shadow"
 	wayPipe         = "3 pipeline without Lua, history"
 	wayPipePlain    = "3 pipeline without Lua, no history"
+	wayPipeTenth    = "3 pipeline of a tenth, history"
 	wayBare         = "3 bare HSET of the raw hash"
 	historyMaxCount = 500 // entries of the pipeline's stream: about historyBytes
 )
@@ -66,7 +70,7 @@ func (b *bench) perPoint(client redis.UniversalClient, d *definitions, site stri
 	feeds := make([]*feed, len(d.channels))
 	raw := make([]string, len(d.channels))
 	for c := range feeds {
-		feeds[c], raw[c] = newFeed(d.points[c]), "{"+site+"}:comsrv:"+d.channels[c]+":m"
+		feeds[c], raw[c] = newFeed(d.points[c], nil), "{"+site+"}:comsrv:"+d.channels[c]+":m"
 	}
 	run := func(ctx context.Context, until time.Time) (int64, error) {
 		at := 0 // place in the channel's points
@@ -98,26 +102,42 @@ func (b *bench) perPoint(client redis.UniversalClient, d *definitions, site stri
 
 // batches are the Writers of all channels of a site.
 type batches struct {
+	plane   *scripts.Plane
 	writers []*scripts.Writer
-	feeds   []*feed
+	feeds   [][]*feed // by channel; each batch is the next one's
+	turns   []int     // by channel
 }
 
 func newBatches(ctx context.Context, p *scripts.Plane, d *definitions) (*batches, error) {
-	b := &batches{}
+	b := &batches{plane: p}
 	for c, id := range d.channels {
 		lease, err := p.Acquire(ctx, id, "bench", leaseTime)
 		if err != nil {
 			return nil, err
 		}
 		b.writers = append(b.writers, p.NewWriter(lease, d.points[c]))
-		b.feeds = append(b.feeds, newFeed(d.points[c]))
 	}
-	return b, nil
+	return b.of(d, true), nil
 }
 
-// write sends one batch, all points of one channel.
+// of has the same Writers for batches of all points, or of every tenth.
+func (b *batches) of(d *definitions, all bool) *batches {
+	o := &batches{plane: b.plane, writers: b.writers, turns: make([]int, len(b.writers))}
+	for c := range b.writers {
+		var feeds []*feed
+		for _, places := range partsOf(d.points[c], all) {
+			feeds = append(feeds, newFeed(d.points[c], places))
+		}
+		o.feeds = append(o.feeds, feeds)
+	}
+	return o
+}
+
+// write sends one batch of a channel.
 func (b *batches) write(ctx context.Context, channel int) error {
-	_, warnings, err := b.writers[channel].Write(ctx, b.feeds[channel].next(), false)
+	feeds := b.feeds[channel]
+	b.turns[channel]++
+	_, warnings, err := b.writers[channel].Write(ctx, feeds[b.turns[channel]%len(feeds)].next(), false)
 	if err == nil && len(warnings) > 0 {
 		err = fmt.Errorf("data_sync left out %q", warnings[0])
 	}
@@ -133,9 +153,12 @@ func (b *batches) once(ctx context.Context) error {
 	return nil
 }
 
+// size is how many points a batch has.
+func (b *batches) size() int { return len(b.feeds[0][0].places) }
+
 func (b *batches) way(name string) way {
 	return way{name: name, allocations: true, run: func(ctx context.Context, until time.Time) (int64, error) {
-		return repeat(ctx, until, pointsPerChannel, func(turn int) error { return b.write(ctx, turn%len(b.writers)) })
+		return repeat(ctx, until, b.size(), func(turn int) error { return b.write(ctx, turn%len(b.writers)) })
 	}}
 }
 
@@ -162,113 +185,4 @@ func (b *batches) parallel(name string, n int) way {
 		}
 		return sum, nil
 	}}
-}
-
-// pipeline writes what a batch writes with plain commands: the raw hash, and,
-// unless it is bare, the models' hashes with their time stamps, the update
-// messages and the history entry. It checks nothing: no owner, no version, no
-// alarms. The arguments are kept from batch to batch, as the Writer keeps its
-// own, so that the client's cost can be compared.
-func (b *bench) pipeline(d *definitions, site, name string, bare, history bool) way {
-	client := b.store.Client
-	pipes := make([]*pipe, len(d.channels))
-	for c := range pipes {
-		pipes[c] = newPipe(d, site, c, bare, history)
-	}
-	run := func(ctx context.Context, until time.Time) (int64, error) {
-		return repeat(ctx, until, pointsPerChannel, func(turn int) error {
-			commands := pipes[turn%len(pipes)].next()
-			p := client.Pipeline()
-			for _, args := range commands {
-				p.Do(ctx, args...)
-			}
-			_, err := p.Exec(ctx)
-			return err
-		})
-	}
-	return way{name: name, allocations: true, run: run}
-}
-
-// pipe has the commands of one channel's batch, with pointers to the texts that
-// change.
-type pipe struct {
-	feed     *feed
-	commands [][]any
-	values   []string // by point
-	names    []string // by point, without the model
-	messages []string // by model
-	packed   string
-	now      string
-	count    string
-	total    int64
-	prefixes []string // by point: "model:name\t"
-	buffer   []byte
-	ends     []int // by point: where its value ends in buffer
-}
-
-func newPipe(d *definitions, site string, channel int, bare, history bool) *pipe {
-	prefix := "{" + site + "}:"
-	points := d.points[channel]
-	p := &pipe{feed: newFeed(points), values: make([]string, len(points)), names: make([]string, len(points)), prefixes: make([]string, len(points)),
-		messages: make([]string, modelsPerChannel), ends: make([]int, len(points))}
-	set := []any{"HSET", prefix + "comsrv:" + d.channels[channel] + ":m"}
-	for i := range points {
-		set = append(set, points[i].ID, &p.values[i])
-	}
-	p.commands = append(p.commands, set)
-	if bare {
-		return p
-	}
-	for m := range modelsPerChannel {
-		id, _ := d.nameOf(channel, m*pointsPerModel)
-		set := []any{"HSET", prefix + "modsrv:" + id + ":measurement"}
-		// the batch has every name of the model, so that one time stands for all
-		times := prefix + "modsrv:" + id + ":ts"
-		for i := m * pointsPerModel; i < (m+1)*pointsPerModel; i++ {
-			_, p.names[i] = d.nameOf(channel, i)
-			p.prefixes[i] = id + ":" + p.names[i] + "\t"
-			set = append(set, p.names[i], &p.values[i])
-		}
-		p.commands = append(p.commands, set, []any{"DEL", times}, []any{"HSET", times, "*", &p.now}, []any{"PUBLISH", prefix + "modsrv:" + id + ":update", &p.messages[m]})
-	}
-	if history {
-		p.commands = append(p.commands, []any{"XADD", prefix + "hissrv:queue", "MAXLEN", "~", strconv.Itoa(historyMaxCount), "*",
-			"v", "1", "channel", d.channels[channel], "time", &p.now, "count", &p.count, "points", &p.packed})
-	}
-	return p
-}
-
-func (p *pipe) next() [][]any {
-	b := p.buffer[:0]
-	for i, s := range p.feed.next() {
-		b = model.AppendValue(b, s.Value)
-		p.ends[i] = len(b)
-	}
-	all, at := string(b), 0
-	for i, end := range p.ends {
-		p.values[i], at = all[at:end], end
-	}
-	p.buffer = b
-	if len(p.commands) == 1 {
-		return p.commands
-	}
-	p.now = strconv.FormatInt(time.Now().UnixMilli(), 10)
-	for m := range p.messages {
-		b = b[:0]
-		for i := m * pointsPerModel; i < (m+1)*pointsPerModel; i++ {
-			if len(b) > 0 {
-				b = append(b, ',')
-			}
-			b = append(append(append(b, p.names[i]...), ':'), p.values[i]...)
-		}
-		p.messages[m] = string(b)
-	}
-	b = b[:0]
-	for i := range p.values {
-		b = append(append(append(b, p.prefixes[i]...), p.values[i]...), '\n')
-	}
-	p.total += int64(len(p.values))
-	p.packed, p.count = string(b), strconv.FormatInt(p.total, 10)
-	p.buffer = b
-	return p.commands
 }

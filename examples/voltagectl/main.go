@@ -1,46 +1,115 @@
-// Command voltagectl is the operator's tool.
+// Command voltagectl is the operator's tool for the scripts in Redis: it shows
+// them, verifies and activates versions, rolls them back, and traces, tries and
+// profiles their calls. docs/scripts.md explains it with examples.
 //
-//	voltagectl scripts list         the scripts of this build
-//	voltagectl scripts dump NAME    a script as Redis runs it, for redis-cli --eval
+//	voltagectl scripts list                                    the scripts of this build
+//	voltagectl scripts dump NAME                               a script as Redis runs it
+//	voltagectl scripts trace data_sync -- c2m 1001 10001 25.5  what a call does, step by step
+//	voltagectl -redis redis://127.0.0.1:6379 scripts stats     what the calls on a site cost
+//
+// Without -redis it works in this process and needs nothing. It never activates
+// its own scripts unless it is told to.
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
 
 	"github.com/voltageems/voltage/scripts"
 )
 
-const usage = `usage:
-  voltagectl scripts list
-  voltagectl scripts dump NAME
-`
+// Exit codes.
+const (
+	exitOK     = 0
+	exitFailed = 1
+	exitUsage  = 2
+)
 
 func main() {
-	if err := run(os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "voltagectl:", err)
-		os.Exit(1)
-	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	scripts.RouteClientLog(slog.New(slog.DiscardHandler)) // what matters comes as an error
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
 }
 
-func run(args []string) error {
+// errUsage is wrapped by what is wrong with the command line.
+var errUsage = errors.New("wrong use")
+
+func usageError(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{errUsage}, args...)...)
+}
+
+// run carries out a command line and returns the exit code.
+func run(ctx context.Context, args []string, out, errs io.Writer) int {
+	c := &call{out: out, errs: errs}
+	err := c.dispatch(ctx, args)
 	switch {
-	case len(args) == 2 && args[0] == "scripts" && args[1] == "list":
-		list, err := scripts.Scripts()
-		if err != nil {
-			return err
+	case err == nil:
+		return exitOK
+	case errors.Is(err, errUsage):
+		fmt.Fprintf(errs, "voltagectl: %v\n", err)
+		if c.command.name == "" {
+			fmt.Fprintf(errs, "voltagectl help shows the commands\n")
+		} else {
+			fmt.Fprintf(errs, "usage: voltagectl %s\n", c.command.usage())
 		}
-		for _, s := range list {
-			fmt.Printf("%-16s %-20s %s\n", s.Name, s.Version, s.SHA)
-		}
-		return nil
-	case len(args) == 3 && args[0] == "scripts" && args[1] == "dump":
-		text, err := scripts.Dump(args[2])
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Print(text)
+		return exitUsage
+	}
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintf(errs, "voltagectl: %s\n", strings.TrimRight(line, "\n"))
+	}
+	return exitFailed
+}
+
+// dispatch finds the command and runs it.
+func (c *call) dispatch(ctx context.Context, args []string) error {
+	// what stands behind -- is the script's, whatever it looks like
+	if i := slices.Index(args, "--"); i >= 0 {
+		args, c.rest = args[:i], args[i+1:]
+		c.hasRest = true
+	}
+	words, help, err := c.leading(args)
+	if err != nil {
 		return err
 	}
-	return fmt.Errorf("unknown command\n%s", usage)
+	if len(words) > 0 && words[0] == "help" {
+		help, words = true, words[1:]
+	}
+	if len(words) > 0 && words[0] != "scripts" {
+		return usageError("%q: the commands begin with \"scripts\"", words[0])
+	}
+	if len(words) > 1 && slices.Contains([]string{"help", "-h", "-help", "--help"}, words[1]) {
+		help, words = true, slices.Delete(words, 1, 2)
+	}
+	if len(words) < 2 {
+		if help || len(args) == 0 {
+			return c.printHelp()
+		}
+		return usageError("scripts: which command?")
+	}
+	all := commands()
+	i := slices.IndexFunc(all, func(k command) bool { return k.name == words[1] })
+	if i < 0 {
+		return usageError("scripts %s: there is no such command", words[1])
+	}
+	c.command = all[i]
+	if help {
+		return c.printCommandHelp()
+	}
+	if help, err := c.parse(words[2:]); err != nil {
+		return err
+	} else if help {
+		return c.printCommandHelp()
+	}
+	return c.command.run(ctx, c)
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/voltageems/voltage/model"
+	"github.com/voltageems/voltage/scripts"
 )
 
 func (h *Handler) alarms(w http.ResponseWriter, r *http.Request) error {
@@ -29,19 +30,25 @@ func (h *Handler) alarms(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	all, err := h.site.Alarms(ctx)
-	if err != nil {
-		return err
+	var answer scripts.Answer // a narrower selection is not kept
+	if severity == "" && modelID == "" {
+		answer = scripts.AlarmsAnswer(model.AlarmStatus(state))
 	}
-	alarms := []model.Alarm{}
-	for _, a := range all {
-		if (state == "" || string(a.Status) == state) &&
-			(severity == "" || string(a.Severity) == severity) &&
-			(modelID == "" || a.Model == modelID) {
-			alarms = append(alarms, a)
+	return h.cached(ctx, w, r, answer, func() (any, error) {
+		all, err := h.site.Alarms(ctx)
+		if err != nil {
+			return nil, err
 		}
-	}
-	return h.ok(w, map[string]any{"alarms": alarms})
+		alarms := []model.Alarm{}
+		for _, a := range all {
+			if (state == "" || string(a.Status) == state) &&
+				(severity == "" || string(a.Severity) == severity) &&
+				(modelID == "" || a.Model == modelID) {
+				alarms = append(alarms, a)
+			}
+		}
+		return map[string]any{"alarms": alarms}, nil
+	})
 }
 
 func (h *Handler) alarm(w http.ResponseWriter, r *http.Request) error {

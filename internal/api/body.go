@@ -12,15 +12,23 @@ import (
 	"strings"
 )
 
-// maxBody is the largest request body, in bytes.
-const maxBody = 64 << 10
+// The largest request bodies, in bytes: usually, and where one holds a script.
+const (
+	maxBody       = 64 << 10
+	maxScriptBody = 300 << 10
+)
 
-// readBody reads a JSON object into the variables that fields points to, by
+// readBody is readBodyUpTo for the usual size.
+func readBody(w http.ResponseWriter, r *http.Request, optional bool, fields map[string]any) error {
+	return readBodyUpTo(maxBody, w, r, optional, fields)
+}
+
+// readBodyUpTo reads a JSON object into the variables that fields points to, by
 // field name. It is stricter than encoding/json, for a request may move power:
 // names are case-sensitive, and a field that is unknown or given twice is
 // refused instead of guessed at. With optional, no body at all is accepted.
-func readBody(w http.ResponseWriter, r *http.Request, optional bool, fields map[string]any) error {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+func readBodyUpTo(limit int64, w http.ResponseWriter, r *http.Request, optional bool, fields map[string]any) error {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, limit))
 	if err != nil {
 		var tooLarge *http.MaxBytesError
 		if errors.As(err, &tooLarge) {

@@ -29,8 +29,10 @@ type fakeSite struct {
 	events   []model.AlarmEvent
 	commands map[string]model.CommandResult
 	last     model.Command
-	now      time.Time // when commands are recorded
-	reads    int       // calls of Values
+	now      time.Time                 // when commands are recorded
+	reads    int                       // calls of Values
+	kept     map[scripts.Answer][]byte // what Cached answers without building; nil keeps nothing
+	scripts  fakeScripts
 	// end says how commands end; verified when empty.
 	end      model.CommandState
 	onSubmit func(model.CommandResult)
@@ -203,6 +205,23 @@ func (s *fakeSite) Values(_ context.Context, id string) (map[string]model.Value,
 		return nil, fmt.Errorf("model %s: %w", id, scripts.ErrNotFound)
 	}
 	return maps.Clone(values), nil
+}
+
+// Cached keeps every answer for ever once kept is made.
+func (s *fakeSite) Cached(_ context.Context, a scripts.Answer, build func() ([]byte, error)) ([]byte, error) {
+	s.mu.Lock()
+	body, ok := s.kept[a]
+	s.mu.Unlock()
+	if ok {
+		return slices.Clone(body), nil
+	}
+	body, err := build()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil && s.kept != nil && a != (scripts.Answer{}) {
+		s.kept[a] = slices.Clone(body)
+	}
+	return body, err
 }
 
 func (s *fakeSite) Control(ctx context.Context, c model.Command) (model.CommandResult, error) {

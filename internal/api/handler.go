@@ -24,6 +24,9 @@ type Config struct {
 	// without port. "*" allows every name and with it DNS rebinding: only for
 	// where a proxy in front checks the name. Empty means none.
 	AllowedHosts []string
+	// ScriptUpdates lets requests change scripts and sync modes. Whoever can do so
+	// runs code in the store.
+	ScriptUpdates bool
 	// MaxClients is how many WebSockets may be open at once. Zero means 100.
 	MaxClients int
 	// Interval is the least time between two reads of changed values for
@@ -64,6 +67,9 @@ type Handler struct {
 	hosts   map[string]struct{}
 	mux     *http.ServeMux
 	hub     *hub
+	updates bool            // scripts may be changed
+	purpose func() purposes // what this build's scripts are for
+	verify  chan struct{}   // held while a script is verified: one at a time
 
 	// requests ends with Close, and with it every request that still waits.
 	requests context.Context
@@ -82,6 +88,7 @@ func New(c Config) *Handler {
 		}
 		h.hosts[hostName(name)] = struct{}{}
 	}
+	h.updates, h.purpose, h.verify = c.ScriptUpdates, sync.OnceValue(readPurposes), make(chan struct{}, 1)
 	h.requests, h.cancel = context.WithCancel(context.Background())
 	h.hub = newHub(c)
 	h.mux = h.newMux(h.routes())

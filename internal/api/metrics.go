@@ -2,12 +2,15 @@ package api
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/voltageems/voltage/model"
+	"github.com/voltageems/voltage/scripts"
 )
 
 var channelStates = []model.ChannelState{
@@ -47,6 +50,7 @@ func (h *Handler) metrics(w http.ResponseWriter, r *http.Request) error {
 			m.sample("voltage_alarms_open", open[s], "severity", string(s))
 		}
 	}
+	m.scripts(h.site.ScriptStats())
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	_, _ = w.Write([]byte(m.text.String())) // a failed write means that the client is gone
 	return nil
@@ -108,6 +112,47 @@ func (m *metricsText) channels(channels []model.ChannelStatus) {
 		m.family(name, "counter", counter.help)
 		for _, c := range channels {
 			m.sample(name, float64(counter.of(c)), "channel", c.ID)
+		}
+	}
+}
+
+// scripts writes what the script calls of this process came to.
+func (m *metricsText) scripts(stats []scripts.ScriptStats) {
+	for _, counter := range []struct {
+		name, help string
+		of         func(scripts.ScriptStats) int64
+	}{
+		{"calls", "Script calls of this process that were answered.", func(s scripts.ScriptStats) int64 { return s.Calls }},
+		{"errors", "Script calls that the script failed.", func(s scripts.ScriptStats) int64 { return s.Errors }},
+		{"lost", "Script calls without an answer; they are not among the calls.", func(s scripts.ScriptStats) int64 { return s.Lost }},
+		{"slow", "Script calls that took long.", func(s scripts.ScriptStats) int64 { return s.Slow }},
+		{"points", "Samples that the script stored.", func(s scripts.ScriptStats) int64 { return s.Points }},
+	} {
+		name := "voltage_script_" + counter.name + "_total"
+		m.family(name, "counter", counter.help)
+		for _, s := range stats {
+			for _, v := range s.Versions {
+				m.sample(name, float64(counter.of(v)), "script", s.Script, "version", v.Version)
+			}
+		}
+	}
+	m.family("voltage_script_refusals_total", "counter", "Script calls that were answered with a refusal, by its code.")
+	for _, s := range stats {
+		for _, code := range slices.Sorted(maps.Keys(s.Refused)) {
+			m.sample("voltage_script_refusals_total", float64(s.Refused[code]), "script", s.Script, "code", code)
+		}
+	}
+	const histogram = "voltage_script_seconds"
+	m.family(histogram, "histogram", "Round trip of script calls, with the network and the wait behind others.")
+	for _, s := range stats {
+		for _, v := range s.Versions {
+			for _, b := range v.Histogram {
+				m.sample(histogram+"_bucket", float64(b.Calls), "script", s.Script, "version", v.Version,
+					"le", strconv.FormatFloat(b.UpTo.Seconds(), 'g', -1, 64))
+			}
+			m.sample(histogram+"_bucket", float64(v.Calls), "script", s.Script, "version", v.Version, "le", "+Inf")
+			m.sample(histogram+"_sum", v.Total.Seconds(), "script", s.Script, "version", v.Version)
+			m.sample(histogram+"_count", float64(v.Calls), "script", s.Script, "version", v.Version)
 		}
 	}
 }

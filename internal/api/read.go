@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/voltageems/voltage/model"
+	"github.com/voltageems/voltage/scripts"
 )
 
 // health answers as long as the process serves HTTP: it asks nobody.
@@ -92,15 +93,17 @@ func (h *Handler) channelValues(w http.ResponseWriter, r *http.Request) error {
 func (h *Handler) models(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := limited(r)
 	defer cancel()
-	models, err := h.site.Models(ctx)
-	if err != nil {
-		return err
-	}
-	forms := make([]modelForm, len(models))
-	for i, m := range models {
-		forms[i] = newModelForm(h.site, m)
-	}
-	return h.ok(w, map[string]any{"models": forms})
+	return h.cached(ctx, w, r, scripts.ModelsAnswer(), func() (any, error) {
+		models, err := h.site.Models(ctx)
+		if err != nil {
+			return nil, err
+		}
+		forms := make([]modelForm, len(models))
+		for i, m := range models {
+			forms[i] = newModelForm(h.site, m)
+		}
+		return map[string]any{"models": forms}, nil
+	})
 }
 
 func (h *Handler) model(w http.ResponseWriter, r *http.Request) error {
@@ -129,13 +132,15 @@ func (h *Handler) modelValues(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	values, err := h.site.Values(ctx, id)
-	if err != nil {
-		return fmt.Errorf("reading the values of model %s: %w", id, err)
-	}
-	forms := make(map[string]valueForm, len(values))
-	for name, v := range values {
-		forms[name] = newValueForm(v)
-	}
-	return h.ok(w, map[string]any{"model": id, "values": forms})
+	return h.cached(ctx, w, r, scripts.ValuesAnswer(id), func() (any, error) {
+		values, err := h.site.Values(ctx, id)
+		if err != nil {
+			return nil, fmt.Errorf("reading the values of model %s: %w", id, err)
+		}
+		forms := make(map[string]valueForm, len(values))
+		for name, v := range values {
+			forms[name] = newValueForm(v)
+		}
+		return map[string]any{"model": id, "values": forms}, nil
+	})
 }

@@ -37,6 +37,17 @@ func (h *Handler) routes() []route {
 		{"GET", "/alarms/{id}", h.alarm},
 		{"POST", "/alarms/{id}/ack", h.acknowledge},
 		{"POST", "/alarms/{id}/close", h.closeAlarm},
+		{"GET", "/scripts", h.scripts},
+		{"GET", "/scripts/journal", h.scriptJournal},
+		{"GET", "/scripts/{name}", h.script},
+		{"GET", "/scripts/{name}/source", h.scriptSource},
+		{"POST", "/scripts/{name}/verify", h.verifyScript},
+		{"POST", "/scripts/{name}/activate", h.activateScript},
+		{"POST", "/scripts/{name}/rollback", h.rollbackScript},
+		{"PUT", "/scripts/{name}/canary", h.canaryScript},
+		{"DELETE", "/scripts/{name}/canary", h.endCanary},
+		{"GET", "/sync", h.syncModes},
+		{"PUT", "/sync", h.setSyncMode},
 		{"GET", "/ws", h.webSocket},
 		{"GET", "/openapi.json", h.openAPI},
 		{"GET", "/{$}", h.page},
@@ -45,7 +56,7 @@ func (h *Handler) routes() []route {
 }
 
 // requestTimeout bounds what a request asks of the site. Only commands that are
-// waited for take longer, and say how long.
+// waited for take longer, and say how long, and scripts that are verified.
 const requestTimeout = 5 * time.Second
 
 // newMux makes one entry per path that looks at the method itself, so that wrong

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/voltageems/voltage/model"
+	"github.com/voltageems/voltage/scripts"
 )
 
 // Site is what the handler shows and operates; the engine implements it. Errors
@@ -24,6 +25,9 @@ type Site interface {
 	// Values returns a model's values by point name. A value with a zero Time
 	// was never good.
 	Values(ctx context.Context, id string) (map[string]model.Value, error)
+	// Cached returns what build makes, or what it made before while that is true.
+	// The bytes are the caller's. It fails only where build does.
+	Cached(ctx context.Context, a scripts.Answer, build func() ([]byte, error)) ([]byte, error)
 	// Control submits a command and waits for its final state, or until its
 	// deadline: then it returns the state so far and no error.
 	Control(ctx context.Context, c model.Command) (model.CommandResult, error)
@@ -47,4 +51,28 @@ type Site interface {
 	// labels of states and limits of commands. Points that are not defined (yet)
 	// are left out. It does no I/O.
 	Points(modelID string) map[string]model.Point
+	// ScriptStats returns what the script calls of this process came to, by script.
+	// It does no I/O.
+	ScriptStats() []scripts.ScriptStats
+	// ScriptStore is what there is to know and to change about scripts. It fails
+	// while the engine does not run.
+	ScriptStore() (ScriptStore, error)
+}
+
+// ScriptStore is the part of *scripts.Plane that knows and changes the scripts
+// of the site; see there.
+type ScriptStore interface {
+	ScriptStates(ctx context.Context) ([]scripts.ScriptState, error)
+	ScriptState(ctx context.Context, name string) (scripts.ScriptState, error)
+	ScriptSource(ctx context.Context, name, version string) (scripts.Script, error)
+	ScriptJournal(ctx context.Context, after string, limit int) ([]scripts.ScriptEvent, error)
+	StoredStats(ctx context.Context, name string) (scripts.ScriptStats, error)
+	VerifyScript(ctx context.Context, s scripts.Script) error
+	ActivateScript(ctx context.Context, s scripts.Script, c scripts.Change) error
+	RollbackScript(ctx context.Context, name string, c scripts.Change) (string, error)
+	CanaryScript(ctx context.Context, s scripts.Script, channels []string, c scripts.Change) error
+	EndCanary(ctx context.Context, name string, c scripts.Change) error
+	Share(ctx context.Context, percent int) ([]string, error)
+	SyncModes(ctx context.Context) (map[string]scripts.SyncMode, error)
+	SetSyncMode(ctx context.Context, m scripts.SyncMode, channels []string, c scripts.Change) error
 }

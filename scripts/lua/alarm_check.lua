@@ -1,11 +1,16 @@
 -- alarm_check: the alarm rules of one point against one value
--- @version 1.0.0
+-- @version 1.1.0
 -- @include alarm
 --
---   redis-cli --eval alarm_check.lua , <model> <point> <value> [now]
--- Reads alarm:rules:<model>:<point>. Answers OK and a line for every alarm that
--- changed and every rule that is malformed, or INVALID.
--- data_sync does the same in its batches; this form is for other programs.
+-- By hand, and from other programs; data_sync does the same in its batches:
+--   redis-cli --eval alarm_check.lua , pcs1 temperature 70
+--
+-- @form <model> <point> <value> [<now>]
+--   Checks the value against every rule that is stored for the point, raises
+--   and clears alarms.
+-- @reply OK and a line for every alarm that changed and every rule that is malformed
+-- @code OK       done
+-- @code INVALID  the arguments are not as above, or the value is no number; nothing was changed
 local inactive = guard('')
 if inactive then return inactive end
 local v = number(ARGV[3])

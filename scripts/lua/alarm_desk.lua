@@ -1,12 +1,16 @@
 -- alarm_desk: what a person does with an alarm
--- @version 1.0.0
+-- @version 1.1.0
 -- @include alarm
 --
---   ack|close <now> <generation> <alarm id> <by> <comment>
--- ack takes note of an alarm: an active one becomes acknowledged, one that
--- returned to normal is closed. close ends it whatever the value is.
--- Answers OK and the status; SAME and the status where nothing changed (an
--- acknowledged one again); NOTFOUND; GENERATION; INACTIVE.
+-- @form ack <now> <generation> <alarm id> <by> <comment>
+--   Takes note of an alarm: an active one becomes acknowledged, one that
+--   returned to normal is closed.
+-- @form close <now> <generation> <alarm id> <by> <comment>
+--   Ends it whatever the value is.
+-- @reply the code and the alarm's status; NOTFOUND and the id
+-- @code OK        done
+-- @code SAME      nothing changed: it is closed, or acknowledged before
+-- @code NOTFOUND  there is no such alarm
 local op, id = ARGV[1], ARGV[4]
 local refusal = guard(ARGV[3])
 if refusal then return refusal end

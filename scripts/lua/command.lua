@@ -1,29 +1,36 @@
 -- command: the life of a command after somebody asked for it
--- @version 1.0.0
+-- @version 1.1.0
 -- @include command
 --
---   time   <now> <generation>
---   submit <now> <generation> <id> <key> <model> <control> <value> <origin> <user> <until ms>
---   claim  <now> <generation> <id> <channel> <epoch> <token> <queue entry> <claimed before 1|0>
---   finish <now> <generation> <id> <token> <state> <reason> <detail> <read back>
---   cancel <now> <generation> <id> <by>
---   expire <now> <generation> <id>
--- time answers the store's time. submit records and queues; until is when, by that
--- time, the command's time is over, whenever the call arrives. claim lets the channel's owner execute it: OK once,
--- and again for the same token, so that a lost reply does no harm. It looks
--- again whether the command may be given, for the model, its binding or the
--- limits may have changed. claimed before says that the caller claimed it with
--- another token: where it is queued nevertheless, the store went back to older
--- data. finish stores the final state. cancel and expire end what was not claimed yet.
--- Answers a code and the record as name, value, …:
---   OK         it is so now
---   REJECTED   (submit) recorded, and will not be executed; the record says why
---   DUPLICATE  (submit) known already; the record is the first one's
---   NO         not possible in the state that the record shows
---   LATE       (submit) the command's time is over; nothing is recorded
---   FENCED     (claim) another engine owns the channel
---   NOTFOUND   no such command
---   GENERATION, INACTIVE  as everywhere
+-- @form time <now> <generation>
+--   Answers the store's time.
+-- @form submit <now> <generation> <id> <key> <model> <control> <value> <origin> <user> <until ms>
+--   Records a command and queues it. key is the idempotency key, may be empty;
+--   until is when, by the store's time, the command's time is over, whenever
+--   the call arrives.
+-- @form claim <now> <generation> <id> <channel> <epoch> <token> <queue entry> <claimed before 1|0>
+--   Lets the channel's owner execute it: OK once, and again for the same token,
+--   so that a lost reply does no harm. It looks again whether the command may
+--   be given, for the model, its binding or the limits may have changed.
+--   claimed before says that the caller claimed it with another token: where it
+--   is queued nevertheless, the store went back to older data.
+-- @form finish <now> <generation> <id> <token> <state> <reason> <detail> <read back> [<claimed 1|0>]
+--   Stores the final state. claimed says that the caller knows that its claim was
+--   done: where the command is queued nevertheless, the store went back to older data.
+-- @form cancel <now> <generation> <id> <by>
+--   Ends what was not claimed yet.
+-- @form expire <now> <generation> <id>
+--   Ends what was not claimed yet and whose time is over.
+-- @reply the code and the command's record as name, value, …; the time for time
+-- @code OK         it is so now
+-- @code REJECTED   (submit) recorded, and will not be executed; the record says why
+-- @code DUPLICATE  (submit) known already; the record is the first one's
+-- @code NO         not possible in the state that the record shows
+-- @code LATE       (submit) the command's time is over; nothing is recorded
+-- @code FENCED     (claim) another engine owns the channel
+-- @code NOTFOUND   there is no such command
+-- @code INVALID    there is no such operation
+-- @keys r comsrv:<channel>:fence  (claim) the epoch of the channel's owner
 local op, id = ARGV[1], ARGV[4]
 local refusal = guard(ARGV[3])
 if refusal then return refusal end
@@ -55,7 +62,7 @@ if op == 'claim' then
     return command_reply('NO', c)
   end
   if c.state ~= 'queued' then return command_reply('NO', c) end
-  if tonumber(now) > tonumber(c.deadline) then
+  if tonumber(now) > (number(c.deadline) or 0) then
     command_move(now, c, 'expired', 'timeout', 'the channel did not take it in time')
     return command_reply('NO', c)
   end
@@ -80,11 +87,13 @@ end
 if not c then return { 'NOTFOUND' } end
 if op == 'finish' then
   local token, state = ARGV[5], ARGV[6]
-  if c.token ~= token then return command_reply('NO', c) end
+  -- who claimed it and knows what became of it keeps it from being executed again
+  local back = ARGV[10] == '1' and c.state == 'queued' and c.token == ''
+  if c.token ~= token and not back then return command_reply('NO', c) end
   if c.state == state then return command_reply('OK', c) end
   -- unknown may still be settled by whoever executed it
-  if c.state ~= 'executing' and c.state ~= 'unknown' then return command_reply('NO', c) end
-  c.read_back = ARGV[9]
+  if c.state ~= 'executing' and c.state ~= 'unknown' and not back then return command_reply('NO', c) end
+  c.token, c.read_back = token, ARGV[9]
   command_move(now, c, state, ARGV[7], ARGV[8])
   return command_reply('OK', c)
 end
@@ -94,7 +103,7 @@ if op == 'cancel' then
   return command_reply('OK', c)
 end
 if op == 'expire' then
-  if c.state ~= 'queued' or tonumber(now) <= tonumber(c.deadline) then return command_reply('NO', c) end
+  if c.state ~= 'queued' or tonumber(now) <= (number(c.deadline) or 0) then return command_reply('NO', c) end
   command_move(now, c, 'expired', 'timeout', 'the channel did not take it in time')
   return command_reply('OK', c)
 end

@@ -5,24 +5,21 @@
 -- @include command
 --
 -- By hand, and from other programs, one point at a time:
---   redis-cli --eval data_sync.lua , c2m <channel> <point> <value> [now]
---   redis-cli --eval data_sync.lua , m2c <model> <control> <value> [now]
+--   redis-cli --eval data_sync.lua , c2m 1001 10001 25.5
+--   redis-cli --eval data_sync.lua , m2c pcs1 power_setpoint 50
 -- (with a site: --eval data_sync.lua '{<site>}:anchor' , c2m …)
---   c2m writes comsrv:<channel>:m, follows mapping:c2m (or writes the channel's
+--
+-- @form c2m <channel> <point> <value> [<now>]
+--   Writes comsrv:<channel>:m, follows mapping:c2m (or writes the channel's
 --   hash alone), checks the alarm rules and runs the rules of the point.
 --   Answers OK and a line for everything that followed, or INVALID.
---   m2c follows mapping:m2c and gives a command. Answers OK (queued), REJECTED
---   or INVALID, then the command's record as name, value, …
---
--- From the engine, a whole batch of one channel, resolved beforehand:
---   batch <now> <generation> <mapping version> <channel> <epoch> <batch number> <queued points> <sections…>
---   Batch numbers grow within an epoch.
---   Answers OK and a line for everything that went wrong on the way, or
---     DUPLICATE   this batch number or a later one was done before; nothing was changed
---     FENCED      another engine owns the channel; nothing was changed
---     MAPPING     the mapping changed: resolve again; nothing was changed
---     GENERATION  the site's data was lost; nothing was changed
---     INACTIVE    another version of this script is active; nothing was changed
+-- @form m2c <model> <control> <value> [<now>]
+--   Follows mapping:m2c and gives a command. Answers OK (queued) or REJECTED and
+--   the command's record as name, value, …, or INVALID.
+-- @form batch <now> <generation> <mapping version> <channel> <epoch> <batch number> <queued points> <sections…>
+--   From the engine, a whole batch of one channel, resolved beforehand. Batch
+--   numbers grow within an epoch. Answers OK and a line for everything that went
+--   wrong on the way, or a code that says why nothing was changed.
 --   Sections, each with its count of items n:
 --     S <key> <n> <field> <value> …   HSET        D <key> <n> <field> …   HDEL
 --     T <key> <n> <field> …           HSET with the time of this call
@@ -32,6 +29,24 @@
 --     X <key> <maxlen> <channel> <packed points>   XADD, with the time and the cumulative point count
 --     A <n> <model:point:rule> <value> <operator> <threshold> <hysteresis> …   alarm rules to check
 --     R <n> <rule> …                  rules to run
+-- @reply OK and lines of text; m2c: the code and the command's record
+-- @code OK         done; the lines say what followed, or what went wrong without being a reason to lose the rest
+-- @code DUPLICATE  (batch) this batch number or a later one was done before; nothing was changed
+-- @code FENCED     (batch) another engine owns the channel; nothing was changed. Then the last epoch
+-- @code MAPPING    (batch) the mapping changed: resolve again; nothing was changed. Then its version
+-- @code INVALID    (by hand) the arguments are not as above; nothing was changed. Then what is wrong
+-- @keys rw comsrv:<channel>:fence           the owner's epoch, the last batch number, the count of queued points
+-- @keys w  comsrv:<channel>:<m|s|c|a|text>  the channel's values
+-- @keys w  comsrv:<channel>:<ts|quality>    their device times, and their quality where it is not good
+-- @keys r  mapping:c2m                      (c2m) where a point's value goes
+-- @keys r  mapping:version                  (batch) what the batch was resolved with
+-- @keys w  modsrv:<model>:<measurement|signal|control|adjustment|text>  the model's values
+-- @keys w  modsrv:<model>:<ts|quality>      their times, and their quality where it is not good
+-- @keys p  modsrv:<model>:update            name:value, the sign to read again
+-- @keys w  cache:model:<model>:values       the cached answer, which is stale now
+-- @keys r  rules:index                      (c2m) the rules that look at the point
+-- @keys w  hissrv:queue                     (batch) the points for the history
+-- @keys w  cloud:queue                      (batch) the points for the cloud
 
 -- A write of a batch: a key of a foreign type costs that key alone.
 local function attempt(report, ...)
@@ -122,7 +137,7 @@ local function batch()
   local f = redis.call('HMGET', fence, 'epoch', 'batch')
   if f[1] ~= epoch then return { 'FENCED', f[1] or '' } end
   -- also a lower number: a request that a broken connection delivers late
-  if f[2] and (tonumber(f[2]) or 0) >= tonumber(number_of_batch) then return { 'DUPLICATE' } end
+  if f[2] and (number(f[2]) or 0) >= tonumber(number_of_batch) then return { 'DUPLICATE' } end
   local version = redis.call('GET', P .. 'mapping:version')
   if (version or '') ~= ARGV[4] then return { 'MAPPING', version or '' } end
 

@@ -1,11 +1,15 @@
 -- rule_engine: one rule, now
--- @version 1.0.0
+-- @version 1.1.0
 -- @include rule
 --
---   redis-cli --eval rule_engine.lua , <rule id> [now]
--- Acts whenever the conditions are true, also when they were true before.
--- Answers OK and ran, or OK and idle, then a line for what was done, or INVALID.
--- data_sync runs the rules of changed points by itself; this form is for people.
+-- For people; data_sync runs the rules of changed points by itself:
+--   redis-cli --eval rule_engine.lua , peak_shaving
+--
+-- @form <rule id> [<now>]
+--   Acts whenever the conditions are true, also when they were true before.
+-- @reply ran or idle, then a line for what was done and what could not be
+-- @code OK       looked at; the next text says whether it acted
+-- @code INVALID  no rule was named
 local inactive = guard('')
 if inactive then return inactive end
 if not ARGV[1] then return { 'INVALID', 'want: <rule id>' } end

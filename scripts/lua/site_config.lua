@@ -1,16 +1,45 @@
 -- site_config: definitions of models, points, alarm rules and rules
--- @version 1.0.0
+-- @version 1.1.0
 -- @include base
 --
---   model        <now> <generation> <id> <json> <enabled 1|0> [<kind> <name> <channel:point> …]
---   points       <now> <generation> <channel> [<point> <json> …]      all points of the channel
---   alarm_rule   <now> <generation> <model> <point> <rule> <json>
---   rule         <now> <generation> <id> <name> <disabled 1|0> <conditions json> <actions json> [<model:point> …]
---   drop_model | drop_points | drop_alarm_rule | drop_rule   <now> <generation> <ids as above>
---   touch        <now> <generation> [<model:point> <rules> …]   others changed a definition; the rules of each point
--- An empty json in model's place stands for none. Changes mapping:version where
--- something that batches are resolved with has changed.
--- Answers OK and 1 (changed) or 0, NOTFOUND for a drop of nothing, GENERATION, INACTIVE.
+-- Changes mapping:version where something that batches are resolved with has
+-- changed.
+--
+-- @form model <now> <generation> <id> <json> <enabled 1|0> [<kind> <name> <channel:point> …]
+--   Defines a model and its bindings. An empty json stands for none.
+-- @form points <now> <generation> <channel> [<point> <json> …]
+--   Defines all points of a channel.
+-- @form alarm_rule <now> <generation> <model> <point> <rule> <json>
+--   Defines an alarm rule.
+-- @form rule <now> <generation> <id> <name> <disabled 1|0> <conditions json> <actions json> [<model:point> …]
+--   Defines a rule; the points are those that it looks at.
+-- @form drop_model <now> <generation> <id>
+--   Removes a model, its bindings and its values.
+-- @form drop_points <now> <generation> <channel>
+--   Removes a channel's points and values.
+-- @form drop_alarm_rule <now> <generation> <model> <point> <rule>
+--   Removes an alarm rule. An alarm that it raised stays open.
+-- @form drop_rule <now> <generation> <id>
+--   Removes a rule and its statistics.
+-- @form touch <now> <generation> [<model:point> <rules> …]
+--   Others changed a definition; replaces the index by the rules of each point.
+-- @reply 1 where something changed, 0 where all was so before; NOTFOUND and the id
+-- @code OK        it is so now
+-- @code NOTFOUND  (drop_…) there was nothing to remove
+-- @code INVALID   there is no such operation
+-- @keys rw mapping:c2m                  the targets of each point
+-- @keys rw mapping:m2c                  the point of each control
+-- @keys w  mapping:version              changes with every definition that batches depend on
+-- @keys rw model:<id>                   the definition
+-- @keys rw model:enabled                the enabled models
+-- @keys rw point:<channel>              the definitions of a channel's points
+-- @keys rw alarm:rules:<model>:<point>  the alarm rules
+-- @keys rw rule:<id>                    the rule
+-- @keys rw rules:index                  the rules that look at a point
+-- @keys w  rules:state                  forgotten with a rule, and when it changes
+-- @keys w  rule:stats:<id>              forgotten with a rule
+-- @keys w  modsrv:<model>:<measurement|signal|control|adjustment|text|ts|quality>  values of what is another point's now
+-- @keys w  comsrv:<channel>:<m|s|c|a|text|ts|quality|status>  values of what is another point's now
 local op, id = ARGV[1], ARGV[4]
 local refusal = guard(ARGV[3])
 if refusal then return refusal end
@@ -69,6 +98,13 @@ local function unbind_model(key, fields)
   end
 end
 
+-- Ends the script before its first write where a mapping of a foreign type would
+-- leave half a change.
+local function check_mapping()
+  redis.call('HLEN', P .. 'mapping:c2m')
+  redis.call('HLEN', P .. 'mapping:m2c')
+end
+
 -- What would be written, as text, to see whether anything changes at all.
 local function same_hash(key, fields)
   local now, n = redis.call('HGETALL', key), 0
@@ -112,6 +148,7 @@ if op == 'model' then
     end
     if complete then return { 'OK', '0' } end
   end
+  check_mapping()
   unbind_model(key, fields)
   redis.call('DEL', key)
   for name, value in pairs(fields) do redis.call('HSET', key, name, value) end
@@ -128,6 +165,8 @@ end
 if op == 'drop_model' then
   local key = P .. 'model:' .. id
   if redis.call('EXISTS', key) == 0 then return { 'NOTFOUND', id } end
+  check_mapping()
+  redis.call('SISMEMBER', P .. 'model:enabled', id) -- the same
   unbind_model(key)
   redis.call('DEL', key)
   redis.call('SREM', P .. 'model:enabled', id)
@@ -141,6 +180,7 @@ if op == 'points' then
   local key, fields = P .. 'point:' .. id, {}
   for i = 5, #ARGV, 2 do fields[ARGV[i]] = ARGV[i + 1] end
   if same_hash(key, fields) then return { 'OK', '0' } end
+  check_mapping()
   local old = redis.call('HGETALL', key)
   for i = 1, #old, 2 do
     local before, after = decode(old[i + 1]) or {}, decode(fields[old[i]])

@@ -3,6 +3,14 @@
 -- The life of an alarm. A rule and point have at most one open record; its id
 -- and status stand in alarm:open under "<model>:<point>:<rule>", so that one
 -- HMGET tells the state of every rule of a batch.
+--
+-- @keys r  alarm:rules:<model>:<point>  the rules of a point; their severity and message when one raises
+-- @keys rw alarm:<id>                   the record
+-- @keys rw alarm:open                   the open record of each rule and point, and its status
+-- @keys w  alarm:active                 the ids of those not yet closed
+-- @keys rw alarm:counter                makes the ids
+-- @keys wp alarm:journal                every transition; on the channel, the alarm's id
+-- @keys p  alarm:new                    the id of an alarm that was raised
 local ALARM_KEPT = 2592000 -- seconds that a closed record stays: 30 days
 local ALARM_JOURNAL = 100000 -- entries
 
@@ -60,7 +68,7 @@ end
 local function alarm_load(id, status)
   local h = redis.call('HMGET', P .. 'alarm:' .. id, 'model_id', 'point_name', 'rule_id', 'severity', 'value', 'message', 'status', 'count')
   if not h[1] then return nil end
-  return { model = h[1], point = h[2], rule = h[3], severity = h[4] or 'medium', value = h[5] or '0.000000',
+  return { model = h[1], point = h[2] or '', rule = h[3] or '', severity = h[4] or 'medium', value = h[5] or '0.000000',
     message = h[6] or '', before = h[7], status = status or h[7], count = h[8] or '1' }
 end
 
@@ -122,7 +130,7 @@ local function alarm_step(now, model, point, rule, value, operator, threshold, h
   alarm_journal(now, transition, id, a)
   if transition == 'reraised' then
     redis.call('HSET', P .. 'alarm:' .. id, 'status', 'active', 'value', value,
-      'count', string.format('%d', (tonumber(a.count) or 1) + 1))
+      'count', string.format('%d', (number(a.count) or 1) + 1))
     redis.call('HDEL', P .. 'alarm:' .. id, 'cleared_at')
     redis.call('HSET', P .. 'alarm:open', alarm_open_key(a), id .. '|active')
     notify({ type = 'alarm', alarm_id = id, model_id = model, point_name = point, severity = a.severity,
@@ -141,9 +149,14 @@ end
 -- Every rule that is stored for a point, against one value: the way of the
 -- hand-callable forms. A rule that cannot be read is skipped and named.
 local function alarm_check(now, model, point, value, report)
-  local rules = redis.call('HGETALL', P .. 'alarm:rules:' .. model .. ':' .. point)
+  local rules, texts, ids = redis.call('HGETALL', P .. 'alarm:rules:' .. model .. ':' .. point), {}, {}
   for i = 1, #rules, 2 do
-    local id, r = rules[i], decode(rules[i + 1])
+    ids[#ids + 1] = rules[i]
+    texts[rules[i]] = rules[i + 1]
+  end
+  table.sort(ids) -- a hash has no order, and the ids of the alarms follow from it
+  for _, id in ipairs(ids) do
+    local r = decode(texts[id])
     local threshold = r and number(field(r, 'threshold'))
     local hysteresis = r and number(field(r, 'hysteresis') or 0)
     local operator = r and field(r, 'operator')

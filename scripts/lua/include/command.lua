@@ -2,6 +2,21 @@
 -- The life of a command. Its record is command:<id>; every transition goes to
 -- command:journal. A command is executed only from cmd:<channel>:queue, and
 -- only after it was claimed.
+--
+-- @code OK         it is so now
+-- @code REJECTED   a command was recorded, and will not be executed; the record says why
+-- @code DUPLICATE  a command is known already; the record is the first one's
+-- @keys rw command:<id>                     the record
+-- @keys rw command:key:<origin>:<key>       the id of the command with this idempotency key
+-- @keys wp command:journal                  every transition; on the channel, the command's id
+-- @keys w  commands:counter                 makes the ids of commands that bring none
+-- @keys rw cmd:<channel>:queue              the commands to execute
+-- @keys wp cmd:<channel>:control            the last value of each point, for others to read
+-- @keys r  model:<id>                       whether the model exists
+-- @keys r  model:enabled                    whether it may be commanded
+-- @keys r  mapping:m2c                      the point of the control
+-- @keys r  point:<channel>                  the limits and the kind of the point
+-- @keys r  comsrv:<channel>:<owner|status>  whether somebody executes its commands
 local COMMAND_KEPT = 86400 -- seconds that a record stays after its final state
 local COMMAND_JOURNAL = 100000 -- entries
 
@@ -74,7 +89,7 @@ local function command_refusal(c)
   if p then
     local kind = field(p, 'kind')
     if kind ~= nil and kind ~= 'control' and kind ~= 'adjustment' then
-      return 'not_writable', target .. ' is a ' .. tostring(kind)
+      return 'not_writable', target .. ' is a ' .. (type(kind) == 'table' and 'table' or tostring(kind))
     end
     local limit = {}
     for _, name in ipairs({ 'min', 'max', 'step' }) do
@@ -116,7 +131,7 @@ local function command_sweep(now, queue)
     end
     if not c or FINAL[c.state] then
       redis.call('XDEL', queue, e[1])
-    elseif c.state == 'queued' and tonumber(now) > (tonumber(c.deadline) or 0) then
+    elseif c.state == 'queued' and tonumber(now) > (number(c.deadline) or 0) then
       command_move(now, c, 'expired', 'timeout', 'the channel did not take it in time')
     end
   end

@@ -4,6 +4,12 @@
 -- @include notify
 -- The rule engine. A rule acts when its conditions become true, not for every
 -- sample while they stay true: rules:state keeps what they were.
+--
+-- @keys r  rule:<id>        conditions, actions, whether it is disabled
+-- @keys rw rules:state      what the conditions were
+-- @keys w  rule:stats:<id>  how often it acted, and when
+-- @keys r  modsrv:<model>:<measurement|signal|control|adjustment|quality>  what a condition looks at
+-- @keys r  <key>            a hash that a condition names itself, by key and field
 local KINDS = { 'measurement', 'signal', 'control', 'adjustment' }
 
 -- The value that a condition looks at, as a number; nil when there is none or

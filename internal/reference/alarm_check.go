@@ -1,0 +1,18 @@
+package reference
+
+// alarmCheckScript is alarm_check: the alarm rules of one point against one value.
+func (r *run) alarmCheckScript() []string {
+	if inactive := r.guard(0, 0); inactive != nil {
+		return inactive
+	}
+	model, hasModel := r.opt(1)
+	point, hasPoint := r.opt(2)
+	value, _ := r.opt(3)
+	v, ok := number(value)
+	if !hasModel || !hasPoint || !ok {
+		return []string{"INVALID", "want: <model> <point> <value>"}
+	}
+	report := []string{"OK"}
+	r.alarmCheck(r.nowArg(4), model, point, stored(v), &report)
+	return report
+}
