@@ -8,7 +8,6 @@ import (
 	"hash/fnv"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -78,9 +77,8 @@ func (p *Plane) loadPlan(ctx context.Context, stale *plan) (*plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	if before := p.plan.Load(); before != nil && wentBack(before.version, pl.version) {
-		p.behind.Store(true)
-		p.falls.Add(1)
+	if before := p.plan.Load(); before != nil && olderMapping(pl.version, before.version) {
+		p.behind.fell()
 	}
 	p.plan.Store(pl)
 	return pl, nil
@@ -353,19 +351,8 @@ func (p *Plane) Reconcile(ctx context.Context) (problems []string, err error) {
 			return nil, err
 		}
 	}
-	if p.plan.Load() != nil {
-		if _, err := p.freshPlan(ctx); err != nil {
-			return nil, err
-		}
-	}
-	if _, inside := ctx.Value(restoringKey{}).(restoring); !inside && p.behind.Load() {
-		p.log.Warn("the store went back to older definitions, as in a fail-over; restoring those of this program", "site", p.options.Site)
-		if p.options.Restore != nil {
-			if err := p.options.Restore(ctx); err != nil {
-				return nil, err
-			}
-		}
-		p.behind.Store(false)
+	if err := p.catchUp(ctx); err != nil {
+		return nil, err
 	}
 	before := p.plan.Load()
 	now, err := p.readPlan(ctx)
@@ -384,20 +371,6 @@ func (p *Plane) Reconcile(ctx context.Context) (problems []string, err error) {
 		_, err = p.loadPlan(ctx, before)
 	}
 	return now.problems, err
-}
-
-// wentBack reports whether a mapping:version is older than one that was seen
-// before: both are numbers that only grow.
-func wentBack(before, now string) bool {
-	if now == "" {
-		return before != ""
-	}
-	b, err := strconv.ParseInt(before, 10, 64)
-	if err != nil {
-		return false
-	}
-	n, err := strconv.ParseInt(now, 10, 64)
-	return err == nil && n < b
 }
 
 // indexed reports whether rules:index, by which the hand-callable form finds the

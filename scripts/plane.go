@@ -64,8 +64,7 @@ type Plane struct {
 	recovering turn
 	plan       atomic.Pointer[plan]
 	planning   turn
-	behind     atomic.Bool  // the store has older definitions than it had
-	falls      atomic.Int64 // how often it fell back so
+	behind     behind
 	batches    atomic.Int64 // batch numbers, which grow whoever writes
 	claims     claims
 	cache      cache
@@ -198,7 +197,7 @@ func (p *Plane) recover(ctx context.Context, lost string) error {
 		return fmt.Errorf("%w: %w", ErrLost, err)
 	}
 	p.generation.Store(&generation)
-	p.behind.Store(false)
+	p.behind.pending.Store(false)
 	p.log.Info("the site's definitions are restored", "site", p.options.Site)
 	return nil
 }

@@ -24,7 +24,8 @@ type Writer struct {
 	places []int // of the samples of the batch being written, in points
 	batch  int64 // number of the last batch
 	timed  bool  // the device times that are stored are known
-	falls  int64 // Plane.falls that this writer knows
+	falls  int64 // behind.falls that this writer knows
+	stored *storedBatch
 
 	plan   *plan
 	digest uint64
@@ -75,7 +76,7 @@ type writerAlarm struct{ name, operator, threshold, hysteresis string }
 // to one Plane, one after the other: a batch of one that is older than the last
 // is taken for a repetition.
 func (p *Plane) NewWriter(l Lease, points []model.Point) *Writer {
-	w := &Writer{p: p, lease: l, falls: p.falls.Load(), index: make(map[string]int, len(points)), points: make([]writerPoint, len(points))}
+	w := &Writer{p: p, lease: l, falls: p.behind.falls.Load(), stored: p.behind.watch(l), index: make(map[string]int, len(points)), points: make([]writerPoint, len(points))}
 	for i, pt := range points {
 		w.index[pt.ID] = i
 		w.points[i] = writerPoint{id: pt.ID, kind: pt.Kind, text: pt.Text}
@@ -176,6 +177,7 @@ func (w *Writer) Write(ctx context.Context, samples []model.Sample, refresh bool
 			if err := codeError("data_sync", reply); err != nil {
 				return stale, nil, fmt.Errorf("channel %s: %w", w.lease.Channel, err)
 			}
+			w.stored.number.Store(w.batch)
 			for i := range samples {
 				pt := w.at(i)
 				pt.at, pt.stored = pt.building, pt.lastValue
@@ -207,7 +209,7 @@ func (w *Writer) send(ctx context.Context, s *activeScript, script *Script, args
 // So it has when the store went back to older data, as in a fail-over: nobody
 // knows which values it has lost.
 func (w *Writer) Stale() bool {
-	if n := w.p.falls.Load(); n != w.falls {
+	if n := w.p.behind.falls.Load(); n != w.falls {
 		w.falls = n
 		for i := range w.points {
 			w.points[i].settled = false

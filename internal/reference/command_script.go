@@ -101,7 +101,7 @@ func (r *run) commandClaim(now string, c *command) []string {
 func (r *run) commandFinish(now string, c *command) []string {
 	token, state := r.arg(5), r.arg(6)
 	claimed, _ := r.opt(10)
-	back := claimed == "1" && c.state == "queued" && c.token == ""
+	back := claimed == "1" && c.token == "" && (c.state == "queued" || c.state == "unknown")
 	if c.token != token && !back {
 		return commandReply("NO", c)
 	}

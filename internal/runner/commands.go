@@ -32,7 +32,6 @@ type claim struct {
 // lane executes the channel's commands, one after the other.
 type lane struct {
 	s     *session
-	after string // the queue was taken up to here
 	count int    // tokens made
 	open  *claim // its outcome is not known
 }
@@ -66,12 +65,20 @@ func (s *session) command() {
 	}
 }
 
-// drain takes what waits. It returns early when the store fails.
+// drain takes what waits. It returns early when the store fails. It begins with
+// the oldest entry every time, for a store that went back to older data may have
+// entries again that were taken.
 func (l *lane) drain() error {
 	s, plane := l.s, l.s.r.cfg.Plane
+	if l.open != nil {
+		if err := l.take(l.open.entry); err != nil {
+			return err
+		}
+	}
+	after := ""
 	for s.ctx.Err() == nil {
 		entries, err := await(s.ctx, func() ([]scripts.QueueEntry, error) {
-			return plane.Queue(s.ctx, s.lease.Channel, l.after)
+			return plane.Queue(s.ctx, s.lease.Channel, after)
 		})
 		if err != nil || len(entries) == 0 {
 			return err
@@ -80,7 +87,7 @@ func (l *lane) drain() error {
 			if err := l.take(e); err != nil {
 				return err
 			}
-			l.after = e.Position
+			after = e.Position
 		}
 	}
 	return nil

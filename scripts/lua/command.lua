@@ -88,7 +88,7 @@ if not c then return { 'NOTFOUND' } end
 if op == 'finish' then
   local token, state = ARGV[5], ARGV[6]
   -- who claimed it and knows what became of it keeps it from being executed again
-  local back = ARGV[10] == '1' and c.state == 'queued' and c.token == ''
+  local back = ARGV[10] == '1' and c.token == '' and (c.state == 'queued' or c.state == 'unknown')
   if c.token ~= token and not back then return command_reply('NO', c) end
   if c.state == state then return command_reply('OK', c) end
   -- unknown may still be settled by whoever executed it
