@@ -178,7 +178,11 @@ func (p *Plane) Cancel(ctx context.Context, id, by string) (model.CommandResult,
 
 // Expire ends a command that was not claimed by its deadline, else ErrConflict.
 func (p *Plane) Expire(ctx context.Context, id string) (model.CommandResult, error) {
-	reply, err := p.retry(ctx, "command", "expire", id)
+	before := "0"
+	if p.claims.other(id, "") {
+		before = "1"
+	}
+	reply, err := p.retry(ctx, "command", "expire", id, before)
 	return p.commandReply(reply, err)
 }
 

@@ -300,7 +300,7 @@ func (d *directStore) keysOf(args []string) []string {
 // readAhead notes what the batch is sure to read.
 func (d *directStore) readAhead(k keys) {
 	argv, fence := d.argv, k.channelPart(d.argv[4], "fence")
-	d.want([]string{"MGET", k.generation(), k.scriptVersion("data_sync")})
+	d.want([]string{"MGET", k.generation(), k.scriptVersion("data_sync"), k.anchor()})
 	d.want([]string{"HMGET", fence, "epoch", "batch"})
 	d.want([]string{"GET", k.mappingVersion()})
 	if argv[1] == "" {

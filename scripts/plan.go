@@ -179,6 +179,11 @@ func (p *Plane) scanDefinitions(ctx context.Context) ([]string, error) {
 	if err := scan.Err(); err != nil {
 		return nil, storeError("listing the definitions", err)
 	}
+	// A node of a cluster that has not all of the site, because the slot moves or
+	// has moved, says so here: the anchor does not exist, see guard in base.lua.
+	if err := node.MGet(ctx, p.keys.generation(), p.keys.anchor()).Err(); err != nil {
+		return nil, storeError("listing the definitions", err)
+	}
 	return slices.Sorted(maps.Keys(seen)), nil
 }
 

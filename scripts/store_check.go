@@ -27,7 +27,7 @@ func (s *Store) check(ctx context.Context, log *slog.Logger) error {
 		return nil
 	}
 	info := storeParseInfo(text)
-	if info["redis_mode"] == "cluster" {
+	if info["redis_mode"] == "cluster" || info["server_mode"] == "cluster" { // the latter is Valkey's
 		if !s.Cluster && s.Kind == StoreURL {
 			return fmt.Errorf("%w: %s is a node of a cluster: use redis-cluster://", ErrStoreConfig, s.Address)
 		}

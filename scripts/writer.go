@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/redis/go-redis/v9"
+
 	"github.com/voltageems/voltage/model"
 )
 
@@ -122,6 +124,7 @@ func (w *Writer) Write(ctx context.Context, samples []model.Sample, refresh bool
 			w.timed = false
 		}
 	}()
+	doubt := false // whether a try went out of which nobody knows what became
 	for attempt, remapped, broken := 0, 0, 0; ; {
 		if w.plan == nil || !w.timed {
 			changed, err := w.ready(ctx)
@@ -155,6 +158,12 @@ func (w *Writer) Write(ctx context.Context, samples []model.Sample, refresh bool
 				return stale, nil, err
 			}
 			w.p.log.Warn("storing samples failed; repeating", "channel", w.lease.Channel, "error", err)
+			var answer redis.Error
+			if !errors.As(err, &answer) {
+				doubt = true // it may have been done: the same number tells
+			} else if !doubt {
+				w.batch = w.p.batches.Add(1) // it may have been done in part, before the error
+			}
 			if !pause(ctx, backoff(broken)) {
 				return stale, nil, err
 			}

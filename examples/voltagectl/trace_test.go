@@ -110,7 +110,7 @@ func TestTraceOnScratch(t *testing.T) {
 	// what a refusal means
 	out = ok(t, "scripts", "trace", "data_sync", "--", "c2m", "1001", "10001", "warm")
 	require.Contains(t, out, "answer   INVALID: (by hand) the arguments are not as above")
-	require.Contains(t, out, "1 call: 1 read of 2 keys; it made 0 writes")
+	require.Contains(t, out, "1 call: 1 read of 3 keys; it made 0 writes")
 	// another text
 	from := newer(t, "1.77.0", "return report\nend\n\nlocal function m2c", "error('gone')\nend\n\nlocal function m2c")
 	code, out, errs = ctl(t, "scripts", "trace", "data_sync", "-folder", from, "--", "c2m", "1001", "10001", "1")

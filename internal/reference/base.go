@@ -34,7 +34,7 @@ func (r *run) guard(generation, channel int) []string {
 	if generation > 0 {
 		want, given = r.opt(generation)
 	}
-	head := r.list("MGET", r.key("site:generation"), r.key("lua:version:", r.script.Name))
+	head := r.list("MGET", r.key("site:generation"), r.key("lua:version:", r.script.Name), r.key("anchor"))
 	if have, ok := at(head, 0); !given || want != "" && (!ok || have != want) {
 		return []string{"GENERATION", have}
 	}

@@ -41,6 +41,9 @@ func (r *run) command() []string {
 		if c.state != "queued" || !late(now, c.deadline) {
 			return commandReply("NO", c)
 		}
+		if before, _ := r.opt(5); before == "1" {
+			return r.wentBack(now, c)
+		}
 		r.commandMove(now, c, "expired", "timeout", "the channel did not take it in time")
 		return commandReply("OK", c)
 	}
@@ -75,12 +78,11 @@ func (r *run) commandClaim(now string, c *command) []string {
 	if c.state != "queued" {
 		return commandReply("NO", c)
 	}
+	if before, _ := r.opt(9); before == "1" {
+		return r.wentBack(now, c)
+	}
 	if late(now, c.deadline) {
 		r.commandMove(now, c, "expired", "timeout", "the channel did not take it in time")
-		return commandReply("NO", c)
-	}
-	if before, _ := r.opt(9); before == "1" {
-		r.commandMove(now, c, "unknown", "store_went_back", "it was claimed before, and the store has lost what became of it")
 		return commandReply("NO", c)
 	}
 	again := &command{model: c.model, control: c.control, value: c.value}
@@ -95,6 +97,12 @@ func (r *run) commandClaim(now string, c *command) []string {
 	c.epoch, c.token = epoch, token
 	r.commandMove(now, c, "executing", "", "")
 	return commandReply("OK", c)
+}
+
+// wentBack ends a queued command that the caller claimed before.
+func (r *run) wentBack(now string, c *command) []string {
+	r.commandMove(now, c, "unknown", "store_went_back", "it was claimed before, and the store has lost what became of it")
+	return commandReply("NO", c)
 }
 
 // commandFinish stores the final state of a command that was claimed.

@@ -47,7 +47,7 @@ func TestValueByHand(t *testing.T) {
 	s.calls = nil
 	require.Equal(t, []string{"OK", "pcs1:p = 25.500000", `mapping of 1001:1 to "bad" is malformed and was skipped`, "alarm hi of pcs1:p raised"},
 		runOK(t, s, "data_sync", "c2m", "1001", "1", "25.5"))
-	require.Equal(t, []string{"MGET {s}:site:generation {s}:lua:version:data_sync", "TIME", "HGET {s}:mapping:c2m 1001:1",
+	require.Equal(t, []string{"MGET {s}:site:generation {s}:lua:version:data_sync {s}:anchor", "TIME", "HGET {s}:mapping:c2m 1001:1",
 		"HSET {s}:comsrv:1001:m 1 25.500000", "HDEL {s}:comsrv:1001:quality 1", "HSET {s}:modsrv:pcs1:measurement p 25.500000",
 		"HSET {s}:modsrv:pcs1:ts p 1790000000123", "HDEL {s}:modsrv:pcs1:quality p", "DEL {s}:cache:model:pcs1:values",
 		"PUBLISH {s}:modsrv:pcs1:update p:25.500000"}, s.calls[:10])

@@ -19,8 +19,8 @@
 --   done: where the command is queued nevertheless, the store went back to older data.
 -- @form cancel <now> <generation> <id> <by>
 --   Ends what was not claimed yet.
--- @form expire <now> <generation> <id>
---   Ends what was not claimed yet and whose time is over.
+-- @form expire <now> <generation> <id> <claimed before 1|0>
+--   Ends what was not claimed yet and whose time is over. claimed before as above.
 -- @reply the code and the command's record as name, value, …; the time for time
 -- @code OK         it is so now
 -- @code REJECTED   (submit) recorded, and will not be executed; the record says why
@@ -46,6 +46,13 @@ if op == 'submit' then
 end
 
 local c = command_load(id)
+
+-- Ends a queued command that the caller claimed before.
+local function went_back()
+  command_move(now, c, 'unknown', 'store_went_back', 'it was claimed before, and the store has lost what became of it')
+  return command_reply('NO', c)
+end
+
 if op == 'claim' then
   local channel, epoch, token, entry = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
   if redis.call('HGET', P .. 'comsrv:' .. channel .. ':fence', 'epoch') ~= epoch then return { 'FENCED' } end
@@ -62,12 +69,9 @@ if op == 'claim' then
     return command_reply('NO', c)
   end
   if c.state ~= 'queued' then return command_reply('NO', c) end
+  if ARGV[9] == '1' then return went_back() end
   if tonumber(now) > (number(c.deadline) or 0) then
     command_move(now, c, 'expired', 'timeout', 'the channel did not take it in time')
-    return command_reply('NO', c)
-  end
-  if ARGV[9] == '1' then
-    command_move(now, c, 'unknown', 'store_went_back', 'it was claimed before, and the store has lost what became of it')
     return command_reply('NO', c)
   end
   local again = { model = c.model, control = c.control, value = c.value }
@@ -104,6 +108,7 @@ if op == 'cancel' then
 end
 if op == 'expire' then
   if c.state ~= 'queued' or tonumber(now) <= (number(c.deadline) or 0) then return command_reply('NO', c) end
+  if ARGV[5] == '1' then return went_back() end
   command_move(now, c, 'expired', 'timeout', 'the channel did not take it in time')
   return command_reply('OK', c)
 end

@@ -9,6 +9,7 @@
 -- @keys r site:generation       whether the data is still the caller's
 -- @keys r lua:version:<script>  whether this version is the active one
 -- @keys r lua:canary:<script>   whether it is on trial for the channel
+-- @keys r anchor                never there: whether the site's slot is all on this node
 
 -- KEYS[1], where given, is "{<site>}:anchor"; without KEYS there is no prefix.
 local P = ''
@@ -45,8 +46,11 @@ end
 -- replaced), INACTIVE when another version of this script is the active one, and
 -- this one is not on trial for the channel. Callers by hand pass no generation
 -- and are not held up.
+-- The anchor does not exist: while the site's slot moves from one node of a
+-- cluster to another, Redis refuses a command with several keys of which one is
+-- missing. So no script runs on the part of the data that one of them has.
 local function guard(generation, channel)
-  local head = redis.call('MGET', P .. 'site:generation', P .. 'lua:version:' .. SCRIPT)
+  local head = redis.call('MGET', P .. 'site:generation', P .. 'lua:version:' .. SCRIPT, P .. 'anchor')
   if generation ~= '' and head[1] ~= generation then return { 'GENERATION', head[1] or '' } end
   if head[2] and head[2] ~= VERSION then
     if not channel or redis.call('HGET', P .. 'lua:canary:' .. SCRIPT, channel) ~= VERSION then
