@@ -38,12 +38,14 @@ func isAnswer(err error) bool {
 		"NOSCRIPT", "OOM", "MISCONF", "NOREPLICAS", "max number of clients"} {
 		// Redis 6 wraps the error of a call within a script: "ERR Error running
 		// script (call to f_…): @user_script:12: @user_script: 12: -OOM command …"
-		// while a slot of a cluster moves, its keys are on two nodes
-		if redis.HasErrorPrefix(answer, passing) || strings.Contains(answer.Error(), "attempted to access a non local key") || strings.Contains(answer.Error(), ": -"+passing+" ") {
+		if redis.HasErrorPrefix(answer, passing) || strings.Contains(answer.Error(), ": -"+passing+" ") {
 			return false
 		}
 	}
-	return true
+	// While a slot of a cluster moves, its keys are on two nodes: so says Redis up
+	// to 7.0, and then later ones and Valkey.
+	return !strings.Contains(answer.Error(), "attempted to access a non local key") &&
+		!strings.Contains(answer.Error(), "during rehashing of the slot")
 }
 
 // backoff grows from 50 ms to 2 s, with jitter.
