@@ -84,12 +84,19 @@ func (p *Plane) settle(ctx context.Context, s *activeScript, script *Script, rep
 }
 
 // reload puts a version back that the store's cache has lost: the active one
-// from its stored source, and one that is on trial from here.
+// from its stored source, and one that is on trial from here. On a cluster every
+// node gets it, for the site's slot may have moved just now.
 func (p *Plane) reload(ctx context.Context, s *activeScript, script *Script) error {
 	if script != s.active.Load() {
-		return p.load(ctx, script)
+		return p.loadEverywhere(ctx, script)
 	}
-	return p.follow(ctx, s)
+	if err := p.follow(ctx, s); err != nil {
+		return err
+	}
+	if _, ok := p.client.(*redis.ClusterClient); ok {
+		return p.loadEverywhere(ctx, s.active.Load())
+	}
+	return nil
 }
 
 // inactive finds out which version is to be used instead.

@@ -180,7 +180,7 @@ func (p *Plane) loadEverywhere(ctx context.Context, s *Script) error {
 }
 
 // everywhereTime bounds how long nodes that do not answer hold up an activation.
-const everywhereTime = 5 * time.Second
+const everywhereTime = 2 * time.Second
 
 // nodeOf is the node that has a key, and with it all keys of its site.
 func (p *Plane) nodeOf(ctx context.Context, key string) (redis.UniversalClient, error) {
