@@ -311,8 +311,9 @@ const (
 	sectionRules   = "R"
 )
 
-// sections appends what the lists came to: all values first, then the queues,
-// alarms and rules.
+// sections appends what the lists came to: all values first, then alarms and
+// rules, and the queues at last: a batch that is made again because the script
+// failed on the way (see judge) finds the rest done, but would be queued twice.
 func (b *builder) sections(channel *string) {
 	b.channel.sections(b)
 	for i := range b.models {
@@ -320,6 +321,12 @@ func (b *builder) sections(channel *string) {
 	}
 	if n := len(b.stale); n > 0 {
 		b.all = append(append(b.all, sectionStale, number64(n)), b.stale...)
+	}
+	if n := len(b.alarms); n > 0 {
+		b.all = append(append(b.all, sectionAlarms, number64(n/5)), b.alarms...)
+	}
+	if n := len(b.rules); n > 0 {
+		b.all = append(append(b.all, sectionRules, number64(n)), b.rules...)
 	}
 	for i := range b.queues {
 		q := &b.queues[i]
@@ -334,12 +341,6 @@ func (b *builder) sections(channel *string) {
 		q.entries.set(max(q.limit/max(q.mean, 1), 1))
 		q.text = unsafe.String(unsafe.SliceData(q.packed), len(q.packed))
 		b.all = append(b.all, sectionQueue, &q.key, &q.entries.text, channel, &q.text)
-	}
-	if n := len(b.alarms); n > 0 {
-		b.all = append(append(b.all, sectionAlarms, number64(n/5)), b.alarms...)
-	}
-	if n := len(b.rules); n > 0 {
-		b.all = append(append(b.all, sectionRules, number64(n)), b.rules...)
 	}
 }
 

@@ -49,15 +49,15 @@ func (b *behind) watch(l Lease) *storedBatch {
 }
 
 // list returns what is watched, with the numbers of this moment.
-func (b *behind) list() (channels, epochs []string, numbers []int64) {
+func (b *behind) list() (channels []string, last []*storedBatch, numbers []int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for channel, s := range b.channels {
 		if n := s.number.Load(); n > 0 {
-			channels, epochs, numbers = append(channels, channel), append(epochs, s.epoch), append(numbers, n)
+			channels, last, numbers = append(channels, channel), append(last, s), append(numbers, n)
 		}
 	}
-	return channels, epochs, numbers
+	return channels, last, numbers
 }
 
 // catchUp finds out whether the store went back, and puts definitions back that
@@ -91,7 +91,7 @@ func (p *Plane) catchUp(ctx context.Context) error {
 // the store knows of. A channel that another engine owns by now is not ours to
 // judge.
 func (p *Plane) lostBatches(ctx context.Context) error {
-	channels, epochs, numbers := p.behind.list()
+	channels, last, numbers := p.behind.list()
 	if len(channels) == 0 {
 		return nil
 	}
@@ -101,6 +101,7 @@ func (p *Plane) lostBatches(ctx context.Context) error {
 		fences[i] = pipe.HMGet(ctx, p.keys.channelPart(channel, "fence"), "epoch", "batch")
 	}
 	_, _ = pipe.Exec(ctx) // each command's own error is looked at
+	fell := false
 	for i := range channels {
 		f, err := fences[i].Result()
 		if err != nil {
@@ -112,10 +113,14 @@ func (p *Plane) lostBatches(ctx context.Context) error {
 		epoch, _ := f[0].(string)
 		text, _ := f[1].(string)
 		n, err := strconv.ParseInt(text, 10, 64)
-		if epoch == epochs[i] && err == nil && n < numbers[i] {
-			p.behind.fell()
-			return nil
+		if epoch == last[i].epoch && err == nil && n < numbers[i] {
+			fell = true
+			// said once: a channel may never write again, as one that was given back
+			last[i].number.CompareAndSwap(numbers[i], n)
 		}
+	}
+	if fell {
+		p.behind.fell()
 	}
 	return nil
 }

@@ -150,7 +150,8 @@ func (cs *claims) note(id, token string) {
 func (cs *claims) done(id, token string) bool {
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	return cs.list[id].token == token
+	c, ok := cs.list[id]
+	return ok && c.token == token
 }
 
 // Finish stores the final state of a command that was claimed with token. A

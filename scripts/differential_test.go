@@ -592,3 +592,15 @@ func TestDifferentialFixtures(t *testing.T) {
 		})
 	}
 }
+
+// Other tests take the scripts away from the server that all share.
+func TestDifferentialOutlivesAFlush(t *testing.T) {
+	t.Parallel()
+	c := newContest(t)
+	m, err := c.newMatch()
+	require.NoError(t, err)
+	defer m.close()
+	require.NoError(t, c.clients["embedded"].ScriptFlush(t.Context()).Err())
+	require.Empty(t, m.play(step{"data_sync", "c2m", "1001", "3", "0.100000", strconv.FormatInt(start, 10)}))
+	require.Empty(t, m.compare())
+}

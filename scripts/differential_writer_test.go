@@ -50,7 +50,9 @@ func (r *recorder) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		}
 		err := next(ctx, cmd)
 		if full, ok := cmd.(*redis.Cmd); ok {
-			call.reply, call.err = full.StringSlice()
+			if call.err = err; err == nil { // the command itself learns of an error only after its hooks
+				call.reply, call.err = full.StringSlice()
+			}
 			r.calls = append(r.calls, call)
 		}
 		return err

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/voltageems/voltage/model"
+	"github.com/voltageems/voltage/scripts"
 	"github.com/voltageems/voltage/scripts/storetest"
 )
 
@@ -62,7 +63,7 @@ func testOneTimeForMostNames(t *testing.T, client redis.UniversalClient) {
 	times := func() map[string]string { return s.hash(t, "modsrv:meter:ts") }
 
 	write(all()...)
-	require.Equal(t, map[string]string{"*": fmt.Sprint(start + 1)}, times(), "the control was never written: no time of its own")
+	require.Equal(t, map[string]string{"*": fmt.Sprint(start + 1), "setpoint": ""}, times(), "the control was never written: no time")
 
 	want["v3"], want["setpoint"] = at(start+2), at(start+2)
 	write(sample("3", 5), sample("setpoint", 1))
@@ -86,4 +87,36 @@ func testOneTimeForMostNames(t *testing.T, client redis.UniversalClient) {
 	require.NoError(t, err)
 	require.Equal(t, 2.0, values["v0"].Value)
 	require.Equal(t, 2.0, values["v2"].Value)
+}
+
+// A value whose time nobody knows does not get that of the others.
+func TestNoTimeForAForeignValue(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
+		s := newSite(t, client)
+		m := model.Instance{ID: "meter", Measurements: map[string]string{"a": "2001:1", "b": "2001:2", "c": "2001:3", "d": "2001:4"}}
+		points := []model.Point{{ID: "1"}, {ID: "2"}, {ID: "3"}, {ID: "4"}}
+		require.NoError(t, s.PutPoints(t.Context(), "2001", points))
+		require.NoError(t, s.PutModel(t.Context(), m))
+		lease, err := s.Acquire(t.Context(), "2001", "engine", time.Minute)
+		require.NoError(t, err)
+		w := s.NewWriter(lease, points)
+		require.NoError(t, client.HSet(t.Context(), s.key("modsrv:meter:measurement"), "d", "7.000000").Err())
+		for _, mode := range []scripts.SyncMode{scripts.SyncLua, scripts.SyncDirect, scripts.SyncShadow} {
+			require.NoError(t, s.SetSyncMode(t.Context(), mode, nil, scripts.Change{}))
+			for i := range 2 {
+				_, warnings, err := w.Write(t.Context(), []model.Sample{sample("1", 1), sample("2", float64(i)), sample("3", 1)}, false)
+				require.NoError(t, err)
+				require.Empty(t, warnings)
+				values, err := s.Values(t.Context(), "meter")
+				require.NoError(t, err)
+				require.Equal(t, 7.0, values["d"].Value)
+				require.True(t, values["d"].Time.IsZero(), "%s %d: %s", mode, i, values["d"].Time)
+				require.Equal(t, start, values["a"].Time.UnixMilli())
+			}
+			require.NoError(t, client.Del(t.Context(), s.key("modsrv:meter:ts")).Err())
+		}
+		require.Eventually(t, func() bool { return s.ShadowStats().Waiting == 0 }, 10*time.Second, time.Millisecond)
+		require.Zero(t, s.ShadowStats().Differences)
+	})
 }

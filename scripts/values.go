@@ -90,7 +90,7 @@ func (p *Plane) ChannelValues(ctx context.Context, channel string) (map[string]m
 
 // valueTime is the time of a name in a model: its own, or that of the last batch
 // that had most names of the model, which stands once under "*" for those that
-// something leads to.
+// something leads to. An empty one is of a name whose time nobody knew then.
 func valueTime(ts map[string]string, names []string, name string) time.Time {
 	at, ok := ts[name]
 	if !ok {

@@ -105,16 +105,10 @@ func (r *run) batchAlarm(now string, a int, open []any, k int, changed map[strin
 func (r *run) timeOfAll(now, key string, names []string) {
 	kept := []string{"HSET", key, "*", now}
 	if len(names) > 0 {
-		reply, err := r.pcall(append([]string{"HMGET", key, "*"}, names...)...)
+		reply, _ := r.pcall(append([]string{"HMGET", key, "*"}, names...)...)
 		before, _ := reply.([]any)
 		for i, name := range names {
-			t, ok := at(before, i+1)
-			if !ok {
-				t, ok = at(before, 0)
-			}
-			if err == nil && ok {
-				kept = append(kept, name, t)
-			}
+			kept = append(kept, name, or(before, i+1, or(before, 0, "")))
 		}
 	}
 	r.call("DEL", key)

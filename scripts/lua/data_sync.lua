@@ -107,17 +107,14 @@ local function batch_alarms(now, first, n, report)
 end
 
 -- One time for all names of a model, under '*'; the fields, which are not in the
--- batch, keep theirs.
+-- batch, keep theirs: an empty one where nobody knows it, for '*' is not theirs.
 local function time_of_all(now, key, first, n)
   local fields, kept = { '*' }, { '*', now }
   for k = 1, n do fields[k + 1] = ARGV[first + k - 1] end
   local before = n > 0 and redis.pcall('HMGET', key, unpack(fields)) or {}
   for k = 2, #fields do
-    local at = before[k] or before[1]
-    if at then
-      kept[#kept + 1] = fields[k]
-      kept[#kept + 1] = at
-    end
+    kept[#kept + 1] = fields[k]
+    kept[#kept + 1] = before[k] or before[1] or ''
   end
   redis.call('DEL', key)
   redis.call('HSET', key, unpack(kept))
