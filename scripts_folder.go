@@ -41,6 +41,7 @@ type scriptFolder struct {
 	waiting bool              // the files changed and are not read yet
 	seen    string            // how the files looked last
 	fault   string            // why nothing of the folder can be used
+	unread  bool              // a file could not be read, which its looks do not tell
 	list    []scripts.Script  // what it holds
 	decided map[string]string // SHA by name: nothing more is to be done about this text
 	reasons map[string]string // why it is not active, by name
@@ -76,7 +77,7 @@ func (f *scriptFolder) round(ctx context.Context) time.Duration {
 	case look != f.seen && f.started:
 		f.seen, f.waiting = look, true
 		return folderSettled
-	case look != f.seen || f.waiting:
+	case look != f.seen || f.waiting || f.unread:
 		f.seen, f.waiting = look, false
 		f.compose()
 	}
@@ -127,6 +128,8 @@ func lookAt(folder string) (string, error) {
 // compose reads the scripts anew. Those whose text is the same stay decided.
 func (f *scriptFolder) compose() {
 	list, err := scripts.ComposeFolder(os.DirFS(f.path))
+	var file *fs.PathError
+	f.unread = errors.As(err, &file)
 	if err != nil {
 		// One fault refuses them all: it may be in what they share.
 		f.refuse(err)
@@ -203,7 +206,7 @@ func (f *scriptFolder) activate(ctx context.Context, s scripts.Script) error {
 	if why := st.Refused[s.Version]; why != "" {
 		return fmt.Errorf("%w: version %s was rolled back: %s", errLeftOut, s.Version, why)
 	}
-	return f.plane.ActivateScript(ctx, s, scripts.Change{By: "folder", Reason: "engine " + f.engine})
+	return f.plane.UpdateScript(ctx, s, scripts.Change{By: "folder", Reason: "engine " + f.engine})
 }
 
 // problems names what is wrong with the folder.

@@ -269,6 +269,28 @@ func TestScriptsFolder(t *testing.T) {
 	})
 }
 
+// A file that could not be read is read when its rights are set, which changes
+// neither its size nor its time.
+func TestScriptsFolderUnreadable(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() == 0 {
+		t.Skip("root may read everything")
+	}
+	folder := t.TempDir()
+	require.NoError(t, os.Mkdir(filepath.Join(folder, "include"), 0o755))
+	for path, f := range scriptFiles(t, "1.90.0", "", "") {
+		require.NoError(t, os.WriteFile(filepath.Join(folder, path), f.Data, 0o600))
+	}
+	require.NoError(t, os.Chmod(filepath.Join(folder, "data_sync.lua"), 0))
+	e := startScripts(t, storetest.Embedded(t), storetest.Site(t), "1", 100*time.Millisecond, voltage.ScriptConfig{Folder: folder})
+	eventually(t, "the problem is shown", func() bool { return strings.Contains(strings.Join(e.Problems(), "\n"), "permission denied") })
+	require.NoError(t, os.Chmod(filepath.Join(folder, "data_sync.lua"), 0o600))
+	eventually(t, "the script is active", func() bool {
+		st, err := e.Plane().ScriptState(t.Context(), "data_sync")
+		return err == nil && strings.HasPrefix(st.Active, "1.90.0+")
+	})
+}
+
 // A folder that is not there is a problem, and no reason not to start.
 func TestScriptsFolderMissing(t *testing.T) {
 	t.Parallel()

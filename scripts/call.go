@@ -2,7 +2,6 @@ package scripts
 
 import (
 	"context"
-	"errors"
 	"strings"
 
 	"github.com/redis/go-redis/v9"
@@ -27,7 +26,7 @@ func (p *Plane) call(ctx context.Context, name, op string, args ...any) ([]strin
 		full = append(full, op, p.now(), generation)
 		full = append(full, args...)
 		reply, again, err := p.send(ctx, s, script, full, 0, attempt, generation, isRestoring)
-		if again {
+		if again && err == nil {
 			continue
 		}
 		if err == nil {
@@ -36,7 +35,7 @@ func (p *Plane) call(ctx context.Context, name, op string, args ...any) ([]strin
 		if err == nil {
 			return reply, nil
 		}
-		if attempt >= repairs || !isFault(err) || !p.judge(ctx, s, script, err) {
+		if attempt >= repairs || !isFault(reply, err) || !p.judge(ctx, s, script, err, attempt) {
 			return reply, err // some refusals carry a record
 		}
 	}
@@ -87,7 +86,7 @@ func (p *Plane) settle(ctx context.Context, s *activeScript, script *Script, rep
 // from its stored source, and one that is on trial from here. On a cluster every
 // node gets it, for the site's slot may have moved just now.
 func (p *Plane) reload(ctx context.Context, s *activeScript, script *Script) error {
-	if script != s.active.Load() {
+	if script.SHA != s.active.Load().SHA {
 		return p.loadEverywhere(ctx, script)
 	}
 	if err := p.follow(ctx, s); err != nil {
@@ -101,24 +100,8 @@ func (p *Plane) reload(ctx context.Context, s *activeScript, script *Script) err
 
 // inactive finds out which version is to be used instead.
 func (p *Plane) inactive(ctx context.Context, s *activeScript, script *Script) error {
-	if script != s.active.Load() {
+	if script.SHA != s.active.Load().SHA {
 		return p.followSwitches(ctx)
 	}
 	return p.follow(ctx, s)
-}
-
-// watched makes one call. That of a version on probation is given a second: a
-// script that hangs holds up the whole store.
-func (p *Plane) watched(ctx context.Context, s *activeScript, script *Script, call func(context.Context) ([]string, error)) ([]string, error) {
-	if !p.onProbation(s, script) {
-		return call(ctx)
-	}
-	short, cancel := context.WithTimeout(ctx, probationCall)
-	defer cancel()
-	reply, err := call(short)
-	var late interface{ Timeout() bool }
-	if err != nil && ctx.Err() == nil && (errors.As(err, &late) && late.Timeout() || redis.HasErrorPrefix(err, "BUSY")) {
-		p.hanging(ctx, s, script)
-	}
-	return reply, err
 }

@@ -79,6 +79,9 @@ var (
 // where the script is at fault, else as storeError: a broken connection, and
 // what the store says while it is not ready (LOADING, BUSY, OOM, …).
 func scriptError(s *Script, err error) error {
+	if errors.Is(err, errReply) {
+		return fmt.Errorf("%w %s %s: %w", ErrScript, s.Name, s.Version, err)
+	}
 	var answer redis.Error
 	if err == nil || !errors.As(err, &answer) || !isAnswer(err) {
 		return storeError("script "+s.Name, err)

@@ -3,6 +3,7 @@ package scripts
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 )
@@ -25,6 +26,9 @@ func (p *Plane) Acquire(ctx context.Context, channel, engine string, ttl time.Du
 	reply, err := p.call(ctx, "channel_owner", "acquire", channel, engine, ttl.Milliseconds())
 	if err != nil {
 		return Lease{}, err
+	}
+	if len(reply) < 2 {
+		return Lease{}, fmt.Errorf("%w channel_owner: no epoch in the answer", ErrScript)
 	}
 	return Lease{Channel: channel, Engine: engine, Epoch: reply[1]}, nil
 }

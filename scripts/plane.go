@@ -225,6 +225,33 @@ func (p *Plane) localTime() time.Time {
 	return p.options.Now()
 }
 
+// storeTime is the time of the store, which all hosts share, or of the test. c
+// leads to the site's node.
+func (p *Plane) storeTime(ctx context.Context, c redis.Cmdable) (time.Time, error) {
+	if p.options.Now != nil {
+		return p.options.Now(), nil
+	}
+	now, err := c.Time(ctx).Result()
+	return now, storeError("reading the time of the store", err)
+}
+
+// byLocalClock turns a time in the past by the store's clock into one by the
+// clock of this host, which may be another by hours.
+func (p *Plane) byLocalClock(ctx context.Context, at time.Time) time.Time {
+	if p.options.Now != nil || at.IsZero() {
+		return at
+	}
+	node, err := p.nodeOf(ctx, p.anchor)
+	if err != nil {
+		return at
+	}
+	now, err := p.storeTime(ctx, node)
+	if err != nil {
+		return at
+	}
+	return p.localTime().Add(-max(now.Sub(at), 0))
+}
+
 func (p *Plane) now() string {
 	if p.options.Now == nil {
 		return ""

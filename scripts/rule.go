@@ -23,13 +23,19 @@ func (p *Plane) RunRule(ctx context.Context, id string) (ran bool, notes []strin
 		script := s.active.Load()
 		args := append(p.head(nil, script), id, p.now())
 		reply, again, err := p.send(ctx, s, script, args, 0, attempt, *p.generation.Load(), false)
-		if err != nil {
-			return false, nil, err
-		}
-		if again {
+		if again && err == nil {
 			continue
 		}
-		if err := codeError("rule_engine", reply); err != nil {
+		if err == nil {
+			err = codeError("rule_engine", reply)
+		}
+		if err == nil && len(reply) < 2 {
+			err = fmt.Errorf("%w rule_engine: the answer has %d texts, at least 2 are wanted", ErrScript, len(reply))
+		}
+		if err != nil {
+			if isFault(nil, err) && !(len(reply) > 0 && reply[0] == "INVALID") {
+				p.judge(ctx, s, script, err, attempt) // without another try, which would act again
+			}
 			return false, nil, err
 		}
 		return reply[1] == "ran", reply[2:], nil

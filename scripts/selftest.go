@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"sort"
+	"strconv"
 	"strings"
 	"time"
 
@@ -348,8 +349,12 @@ func (b *scratchSite) remove(ctx context.Context) error {
 // storeTest compares a candidate with this program's own version on the store.
 func (p *Plane) storeTest(ctx context.Context, own, candidate Script) error {
 	all := p.ownScripts()
+	at, err := p.removeScratch(ctx)
+	if err != nil {
+		return err
+	}
 	try := func(s Script) (replies []string, written map[string]string, err error) {
-		k := newKeys("selftest-" + strings.ToLower(rand.Text()))
+		k := keys(fmt.Sprintf("%s%s%d-%s:", p.keys, scratchName, at.UnixMilli(), strings.ToLower(rand.Text())))
 		site := &scratchSite{p, k}
 		defer func() {
 			clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
@@ -374,6 +379,40 @@ func (p *Plane) storeTest(ctx context.Context, own, candidate Script) error {
 		return err
 	}
 	return compareTests(candidate, want, got, wantKeys, gotKeys)
+}
+
+// The keys of a scratch site are in the slot of the site itself and begin with
+// its prefix, for the store's user may have the right to no others.
+const (
+	scratchName = "selftest-"
+	// scratchKept is how long after its beginning a self-test may still run.
+	scratchKept = time.Hour
+)
+
+// removeScratch deletes what self-tests left behind that were killed, and returns
+// the store's time.
+func (p *Plane) removeScratch(ctx context.Context) (time.Time, error) {
+	node, err := p.nodeOf(ctx, p.anchor)
+	if err != nil {
+		return time.Time{}, err
+	}
+	now, err := node.Time(ctx).Result()
+	if err != nil {
+		return now, storeError("reading the time of the store", err)
+	}
+	left, err := p.siteKeys(ctx, p.keys+scratchName)
+	if err != nil {
+		return now, err
+	}
+	left = slices.DeleteFunc(left, func(key string) bool {
+		began, _, _ := strings.Cut(strings.TrimPrefix(key, string(p.keys)+scratchName), "-")
+		ms, err := strconv.ParseInt(began, 10, 64)
+		return err != nil || now.Sub(time.UnixMilli(ms)) < scratchKept
+	})
+	if len(left) == 0 {
+		return now, nil
+	}
+	return now, storeError("removing what a self-test left behind", p.client.Del(ctx, left...).Err())
 }
 
 // siteKeys lists all keys of a site.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -101,7 +102,8 @@ func (v *versionStats) snapshot() (c counts) {
 }
 
 // answered counts one call that was answered.
-func (v *versionStats) answered(now, took time.Duration, fault bool) {
+// blamed is a fault for which the version can be gone back from.
+func (v *versionStats) answered(now, took time.Duration, fault, blamed bool) {
 	i := 0
 	for i < len(statsBounds) && took > statsBounds[i] {
 		i++
@@ -111,8 +113,10 @@ func (v *versionStats) answered(now, took time.Duration, fault bool) {
 	v.last.Store(int64(now))
 	raise(&v.peak, int64(took))
 	var failed uint64
-	if fault {
+	if blamed {
 		failed = 1
+	}
+	if fault {
 		v.counters[countErrors].Add(1)
 	}
 	tick := uint64(now / windowSlot)
@@ -276,11 +280,10 @@ func (p *Plane) process(ctx context.Context, s *activeScript, args []any, points
 	cmd := redis.NewCmd(ctx, args...)
 	_ = p.client.Process(ctx, cmd) // the error is cmd's
 	reply, err := cmd.StringSlice()
-	counted := err
-	if err != nil && cmd.Err() == nil {
-		counted = errReply
+	if err != nil && (cmd.Err() == nil || isNil(err)) {
+		err = errReply
 	}
-	p.measure(s, args, points, began, reply, counted)
+	p.measure(s, args, points, began, reply, err)
 	return reply, err
 }
 
@@ -300,7 +303,8 @@ func (p *Plane) measure(s *activeScript, args []any, points int, began time.Dura
 	case result >= 0:
 		v.counters[countRefusals+result].Add(1)
 	}
-	v.answered(now, took, result == wasFault)
+	// a key in which another program keeps something else is no fault of the script
+	v.answered(now, took, result == wasFault, result == wasFault && (err == nil || !strings.Contains(err.Error(), "WRONGTYPE")))
 	// A repeated batch is stored by the call whose answer was lost.
 	if points > 0 && (result == wasTaken || result == wasDuplicate) {
 		v.counters[countPoints].Add(int64(points))

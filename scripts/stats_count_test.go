@@ -25,25 +25,25 @@ func TestStatsWindow(t *testing.T) {
 		require.Equal(t, [2]int64{wantCalls, wantErrors}, [2]int64{calls, errors})
 	}
 	check(0, 0, 0)
-	v.answered(50*time.Millisecond, time.Millisecond, false)
-	v.answered(70*time.Millisecond, time.Millisecond, true)
+	v.answered(50*time.Millisecond, time.Millisecond, false, false)
+	v.answered(70*time.Millisecond, time.Millisecond, true, true)
 	check(80*time.Millisecond, 2, 1)
-	v.answered(time.Second, time.Millisecond, true)
+	v.answered(time.Second, time.Millisecond, true, true)
 	check(time.Second, 3, 2)
 	check(1999*time.Millisecond, 3, 2)
 	check(2*time.Second, 1, 1) // the first slot is older than 2 s
-	v.answered(2*time.Second, time.Millisecond, false)
+	v.answered(2*time.Second, time.Millisecond, false, false)
 	check(2*time.Second, 2, 1)
 	check(3*time.Second, 1, 0)
 	check(time.Hour, 0, 0)
-	v.answered(time.Hour, time.Millisecond, true)
+	v.answered(time.Hour, time.Millisecond, true, true)
 	check(time.Hour, 1, 1)
 
 	var group sync.WaitGroup
 	for i := range 4 {
 		group.Go(func() {
 			for j := range 1000 {
-				v.answered(2*time.Hour+time.Duration(j)*time.Millisecond, time.Millisecond, i == 0)
+				v.answered(2*time.Hour+time.Duration(j)*time.Millisecond, time.Millisecond, i == 0, i == 0)
 			}
 		})
 	}
@@ -55,7 +55,7 @@ func TestStatsHistogram(t *testing.T) {
 	t.Parallel()
 	v := &versionStats{}
 	for _, took := range []time.Duration{0, 50 * time.Microsecond, 50*time.Microsecond + 1, 5 * time.Second, 6 * time.Second} {
-		v.answered(time.Second, took, false)
+		v.answered(time.Second, took, false, false)
 	}
 	c := v.snapshot()
 	s := c.stats("x", "1")

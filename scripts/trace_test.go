@@ -100,7 +100,7 @@ func TestTracedErrors(t *testing.T) {
 			}
 			require.Contains(t, err.Error(), "script a "+s.Version+": "+c.at, name)
 			require.Contains(t, failed.Message, c.message, name)
-			require.True(t, isFault(err) || strings.Contains(err.Error(), "WRONGTYPE"))
+			require.True(t, isFault(nil, err) || strings.Contains(err.Error(), "WRONGTYPE"))
 		}
 		// an error that the script deals with is no error
 		s := tracedScript(t, "", `redis.call('SET', KEYS[1], 'x')

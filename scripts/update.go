@@ -137,15 +137,19 @@ func (p *Plane) ScriptSource(ctx context.Context, name, version string) (Script,
 // A major version that this program does not know is refused (ErrVersion), as is
 // a script that does not pass VerifyScript.
 func (p *Plane) ActivateScript(ctx context.Context, s Script, c Change) error {
-	if err := p.admit(ctx, s, c); err != nil {
-		return err
-	}
-	before, err := p.switchScript(ctx, s, "activated", c, func(st ScriptState) error {
+	return p.activateIf(ctx, s, c, func(st ScriptState) error {
 		if st.Active == s.Version || slices.Contains(st.History, s.Version) {
 			return nil
 		}
 		return newer(s, st.Active)
 	})
+}
+
+func (p *Plane) activateIf(ctx context.Context, s Script, c Change, allowed func(ScriptState) error) error {
+	if err := p.admit(ctx, s, c); err != nil {
+		return err
+	}
+	before, err := p.switchScript(ctx, s, "activated", c, allowed)
 	if err != nil {
 		return err
 	}
@@ -166,6 +170,21 @@ func newer(s Script, active string) error {
 		return fmt.Errorf("%w: script %s: version %s is not newer than %s, which is active: raise @version", ErrConflict, s.Name, s.Version, active)
 	}
 	return nil
+}
+
+// UpdateScript is ActivateScript for programs that act by themselves, such as one
+// that watches a folder: ErrConflict also where the version was rolled back, while
+// it was verified at the latest.
+func (p *Plane) UpdateScript(ctx context.Context, s Script, c Change) error {
+	return p.activateIf(ctx, s, c, func(st ScriptState) error { return newerAndWelcome(s, st) })
+}
+
+// newerAndWelcome is newer, and nil only where the version was not rolled back.
+func newerAndWelcome(s Script, st ScriptState) error {
+	if why, refused := st.Refused[s.Version]; refused && st.Active != "" {
+		return fmt.Errorf("%w: script %s: version %s was rolled back: %s", ErrConflict, s.Name, s.Version, why)
+	}
+	return newer(s, st.Active)
 }
 
 // admit is everything that a script has to pass before it may run on the site's
@@ -226,6 +245,9 @@ func (p *Plane) rollback(ctx context.Context, name, bad string, c Change) (strin
 		if version == bad || st.Refused[version] != "" {
 			continue
 		}
+		if own, ok := p.scripts[name]; ok && sameMajor(name, version, own.own.Version) != nil {
+			continue // this program could not call it
+		}
 		s, err := p.ScriptSource(ctx, name, version)
 		if errors.Is(err, ErrNotFound) {
 			continue
@@ -260,8 +282,10 @@ var errOvertaken = errors.New("another version became active meanwhile")
 // switchScript stores a script that is loaded and makes it the active one, if
 // allowed agrees to the state of that moment. It returns the version before.
 func (p *Plane) switchScript(ctx context.Context, s Script, event string, c Change, allowed func(ScriptState) error) (before string, err error) {
-	watched := []string{p.keys.scriptVersion(s.Name), p.keys.scriptHistory(s.Name)}
+	watched := []string{p.keys.scriptVersion(s.Name), p.keys.scriptHistory(s.Name), p.keys.scriptRefused(s.Name), p.keys.scriptCanary(s.Name)}
+	var sent int64
 	change := func(tx *redis.Tx) error {
+		sent = 0
 		st, err := p.ScriptState(ctx, s.Name)
 		if err != nil && !errors.Is(err, ErrNotFound) {
 			return err
@@ -274,7 +298,12 @@ func (p *Plane) switchScript(ctx context.Context, s Script, event string, c Chan
 		if before != "" && before != s.Version {
 			history = slices.Insert(history, 0, before)
 		}
-		now := p.localTime().UnixMilli()
+		at, err := p.storeTime(ctx, tx)
+		if err != nil {
+			return err
+		}
+		sent = at.UnixMilli()
+		now, onTrial := at.UnixMilli(), slices.Collect(maps.Values(st.Canary))
 		_, err = tx.TxPipelined(ctx, func(tx redis.Pipeliner) error {
 			tx.Set(ctx, p.keys.scriptSource(s.Name, s.Version), s.Text, 0)
 			tx.SAdd(ctx, p.keys.scriptLoaded(s.Version), s.Name)
@@ -285,7 +314,7 @@ func (p *Plane) switchScript(ctx context.Context, s Script, event string, c Chan
 			for i, v := range history {
 				if i < versionsKept {
 					tx.RPush(ctx, p.keys.scriptHistory(s.Name), v)
-				} else {
+				} else if !slices.Contains(onTrial, v) {
 					tx.Del(ctx, p.keys.scriptSource(s.Name, v))
 					tx.SRem(ctx, p.keys.scriptLoaded(v), s.Name)
 				}
@@ -293,16 +322,20 @@ func (p *Plane) switchScript(ctx context.Context, s Script, event string, c Chan
 			tx.HDel(ctx, p.keys.scriptRefused(s.Name), s.Version)
 			if event == "rolled_back" {
 				tx.HSet(ctx, p.keys.scriptRefused(s.Name), before, c.Reason+" ("+c.By+")")
+				if slices.Contains(onTrial, before) {
+					tx.Del(ctx, p.keys.scriptCanary(s.Name))
+				}
 			}
 			p.journalScript(ctx, tx, ScriptEvent{Script: s.Name, Event: event, Version: s.Version, Before: before, By: c.By, Reason: c.Reason}, now)
 			return nil
 		})
 		return err
 	}
-	for range 10 {
-		err = p.client.Watch(ctx, change, watched...)
-		if !errors.Is(err, redis.TxFailedErr) {
-			break
+	err = p.watch(ctx, change, watched...)
+	if err != nil && sent != 0 && !isAnswer(err) {
+		// The answer was lost. Who goes back by hand would repeat it, and go back twice.
+		if st, e := p.ScriptState(ctx, s.Name); e == nil && st.Active == s.Version && st.Activated.UnixMilli() == sent {
+			err = nil
 		}
 	}
 	switch {
@@ -360,11 +393,54 @@ func (p *Plane) CanaryScript(ctx context.Context, s Script, channels []string, c
 			return err
 		}
 	}
+	known, err := p.Channels(ctx)
+	if err != nil {
+		return err
+	}
+	for _, id := range channels {
+		if !slices.Contains(known, id) { // it would be tried for ever, without a call
+			return fmt.Errorf("channel %s: %w", id, ErrNotFound)
+		}
+	}
 	if err := p.admit(ctx, s, c); err != nil {
 		return err
 	}
-	now := p.localTime().UnixMilli()
-	_, err := p.client.TxPipelined(ctx, func(tx redis.Pipeliner) error {
+	err = p.watch(ctx, func(tx *redis.Tx) error {
+		active, err := tx.Get(ctx, p.keys.scriptVersion(s.Name)).Result()
+		if err != nil && !isNil(err) {
+			return err
+		}
+		if active == s.Version {
+			return fmt.Errorf("%w: script %s: version %s is active already", ErrConflict, s.Name, s.Version)
+		}
+		at, err := p.storeTime(ctx, tx)
+		if err != nil {
+			return err
+		}
+		return p.putOnTrial(ctx, tx, s, channels, c, at.UnixMilli())
+	}, p.keys.scriptVersion(s.Name))
+	switch {
+	case errors.Is(err, ErrConflict):
+		return err
+	case err != nil:
+		return storeError("putting "+s.Name+" on trial", err)
+	}
+	p.log.Warn("script on trial", "site", p.options.Site, "script", s.Name, "version", s.Version, "channels", channels, "by", c.By)
+	return p.followSwitches(ctx)
+}
+
+// watch runs a transaction, again where somebody else changed the keys meanwhile.
+func (p *Plane) watch(ctx context.Context, change func(*redis.Tx) error, keys ...string) (err error) {
+	for range 10 {
+		if err = p.client.Watch(ctx, change, keys...); !errors.Is(err, redis.TxFailedErr) {
+			break
+		}
+	}
+	return err
+}
+
+func (p *Plane) putOnTrial(ctx context.Context, tx *redis.Tx, s Script, channels []string, c Change, now int64) error {
+	_, err := tx.TxPipelined(ctx, func(tx redis.Pipeliner) error {
 		tx.Set(ctx, p.keys.scriptSource(s.Name, s.Version), s.Text, 0)
 		tx.SAdd(ctx, p.keys.scriptLoaded(s.Version), s.Name)
 		tx.Del(ctx, p.keys.scriptCanary(s.Name))
@@ -377,11 +453,7 @@ func (p *Plane) CanaryScript(ctx context.Context, s Script, channels []string, c
 			Reason: c.Reason + " for channels " + string(about)}, now)
 		return nil
 	})
-	if err != nil {
-		return storeError("putting "+s.Name+" on trial", err)
-	}
-	p.log.Warn("script on trial", "site", p.options.Site, "script", s.Name, "version", s.Version, "channels", channels, "by", c.By)
-	return p.followSwitches(ctx)
+	return err
 }
 
 // EndCanary ends a trial: its channels go back to the active version. Nothing
@@ -392,28 +464,40 @@ func (p *Plane) EndCanary(ctx context.Context, name string, c Change) error {
 
 // endCanary ends the trial of a version ("" any). A refused one is remembered.
 func (p *Plane) endCanary(ctx context.Context, name, event, version string, c Change) error {
-	canary, err := p.client.HGetAll(ctx, p.keys.scriptCanary(name)).Result()
-	if err != nil {
-		return storeError("reading the trial of "+name, err)
-	}
 	var found string
-	for _, v := range canary {
-		found = v
-	}
-	if found == "" || version != "" && found != version {
-		return p.followSwitches(ctx)
-	}
-	now := p.localTime().UnixMilli()
-	_, err = p.client.TxPipelined(ctx, func(tx redis.Pipeliner) error {
-		tx.Del(ctx, p.keys.scriptCanary(name))
-		if event == "canary_refused" {
-			tx.HSet(ctx, p.keys.scriptRefused(name), found, c.Reason+" ("+c.By+")")
+	err := p.watch(ctx, func(tx *redis.Tx) error {
+		found = ""
+		canary, err := p.client.HGetAll(ctx, p.keys.scriptCanary(name)).Result()
+		if err != nil {
+			return err
 		}
-		p.journalScript(ctx, tx, ScriptEvent{Script: name, Event: event, Version: found, By: c.By, Reason: c.Reason}, now)
-		return nil
-	})
+		for _, v := range canary {
+			if version == "" || v == version {
+				found = v
+			}
+		}
+		if found == "" {
+			return nil
+		}
+		at, err := p.storeTime(ctx, tx)
+		if err != nil {
+			return err
+		}
+		_, err = tx.TxPipelined(ctx, func(tx redis.Pipeliner) error {
+			tx.Del(ctx, p.keys.scriptCanary(name))
+			if event == "canary_refused" {
+				tx.HSet(ctx, p.keys.scriptRefused(name), found, c.Reason+" ("+c.By+")")
+			}
+			p.journalScript(ctx, tx, ScriptEvent{Script: name, Event: event, Version: found, By: c.By, Reason: c.Reason}, at.UnixMilli())
+			return nil
+		})
+		return err
+	}, p.keys.scriptCanary(name))
 	if err != nil {
 		return storeError("ending the trial of "+name, err)
+	}
+	if found == "" {
+		return p.followSwitches(ctx)
 	}
 	p.log.Warn("script is not on trial any more", "site", p.options.Site, "script", name, "version", found, "event", event, "by", c.By, "reason", c.Reason)
 	return p.followSwitches(ctx)

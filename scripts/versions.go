@@ -15,9 +15,9 @@ import (
 type activeScript struct {
 	own    Script
 	active atomic.Pointer[Script]
-	// since is when the active version took the place of another one, in Unix ms;
-	// 0 where there is none to go back to.
-	since atomic.Int64
+	// since is when the active version took the place of another one, by the clock
+	// of this host; nil where there is none to go back to.
+	since atomic.Pointer[time.Time]
 	stats *scriptStats
 }
 
@@ -30,18 +30,19 @@ func newActiveScript(s Script) *activeScript {
 // adopt takes a version that is active and loaded. since is zero where there is
 // no version to go back to.
 func (s *activeScript) adopt(script *Script, since time.Time) {
-	at := int64(0)
+	s.since.Store(nil)
 	if !since.IsZero() {
-		at = since.UnixMilli()
+		s.since.Store(&since)
 	}
-	s.since.Store(at)
 	if s.active.Load().SHA != script.SHA {
 		s.active.Store(script)
 	}
 }
 
 // activate makes this build's script the active one where none is, or where the
-// active one is older. Otherwise the active one is followed:
+// active one is older. After the data was lost, it is the version that was active
+// before, also where another engine was quicker with an older one. Otherwise the
+// active one is followed:
 //
 //   - a newer one, which another program brought, or an operator;
 //   - one of the same number with another text: an operator's, or that of a
@@ -52,14 +53,14 @@ func (p *Plane) activate(ctx context.Context, s *activeScript) error {
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return storeError("reading the version of "+s.own.Name, err)
 	}
+	wanted := s.active.Load() // at the start this build's
 	if current == "" {
-		// the version that was active before the data was lost, at the start this build's
-		return p.publish(ctx, s, s.active.Load())
+		return p.publish(ctx, s, wanted)
 	}
-	if current == s.own.Version {
+	if current == wanted.Version {
 		return p.follow(ctx, s)
 	}
-	order, err := compareVersions(s.own.Version, current)
+	order, err := compareVersions(wanted.Version, current)
 	if err != nil {
 		return err
 	}
@@ -70,25 +71,25 @@ func (p *Plane) activate(ctx context.Context, s *activeScript) error {
 	if order <= 0 {
 		return p.follow(ctx, s)
 	}
-	why, err := p.client.HGet(ctx, p.keys.scriptRefused(s.own.Name), s.own.Version).Result()
+	why, err := p.client.HGet(ctx, p.keys.scriptRefused(s.own.Name), wanted.Version).Result()
 	if err != nil && !isNil(err) && !isAnswer(err) {
 		return storeError("reading the refused versions of "+s.own.Name, err)
 	}
 	if why != "" {
 		p.log.Warn("this program's script was rolled back before and is not activated again",
-			"site", p.options.Site, "script", s.own.Name, "active", current, "own", s.own.Version, "why", why)
+			"site", p.options.Site, "script", s.own.Name, "active", current, "own", wanted.Version, "why", why)
 		return p.follow(ctx, s)
 	}
-	return p.publish(ctx, s, &s.own)
+	return p.publish(ctx, s, wanted)
 }
 
 // publish loads a script and makes it the active one, unless a newer one became
-// active meanwhile.
+// active meanwhile, or this one was rolled back.
 func (p *Plane) publish(ctx context.Context, s *activeScript, script *Script) error {
 	if err := p.load(ctx, script); err != nil {
 		return err
 	}
-	_, err := p.switchScript(ctx, *script, "activated", Change{By: "start"}, func(st ScriptState) error { return newer(*script, st.Active) })
+	_, err := p.switchScript(ctx, *script, "activated", Change{By: "start"}, func(st ScriptState) error { return newerAndWelcome(*script, st) })
 	if errors.Is(err, ErrConflict) {
 		return p.follow(ctx, s)
 	}
@@ -131,7 +132,7 @@ func (p *Plane) follow(ctx context.Context, s *activeScript) error {
 	}
 	at := time.Time{}
 	if earlier.Val() > 0 {
-		at = millis(since.Val())
+		at = p.byLocalClock(ctx, millis(since.Val()))
 	}
 	s.adopt(script, at)
 	return nil

@@ -150,11 +150,11 @@ func (w *Writer) Write(ctx context.Context, samples []model.Sample, refresh bool
 			fault = codeError("data_sync", reply)
 		}
 		switch {
-		case fault != nil && attempt < repairs && isFault(fault) && w.p.judge(ctx, s, script, fault):
+		case fault != nil && attempt < repairs && isFault(reply, fault) && w.p.judge(ctx, s, script, fault, attempt):
 			attempt++
 			w.batch = w.p.batches.Add(1) // this number may be taken, by what the script did before it failed
 		case err != nil:
-			if ctx.Err() != nil || isAnswer(err) {
+			if ctx.Err() != nil || isAnswer(err) || errors.Is(err, errReply) {
 				return stale, nil, err
 			}
 			w.p.log.Warn("storing samples failed; repeating", "channel", w.lease.Channel, "error", err)

@@ -266,12 +266,16 @@ func TestChange(t *testing.T) {
 	require.Contains(t, errs, "incompatible version")
 
 	// on trial
+	code, _, errs = s.ctl(t, "activate", "data_sync", "-folder", from, "-canary", "1001, 1002")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, errs, "channel 1002: not found")
+	require.NoError(t, s.PutPoints(t.Context(), "1002", []model.Point{{ID: "1"}}))
 	require.Contains(t, s.ok(t, "activate", "data_sync", "-folder", from, "-canary", "1001, 1002"), "is on trial for 2 channels: 1001, 1002")
 	require.Contains(t, s.ok(t, "list"), "is on trial for 2 channels")
 	require.Contains(t, s.ok(t, "show", "data_sync"), "for channel 1002")
 	require.Contains(t, s.ok(t, "canary-end", "data_sync"), "the trial is over; "+mine.Version+" goes on for channel 1001, 1002")
 	require.Contains(t, s.ok(t, "canary-end", "data_sync"), "nothing was on trial")
-	require.Contains(t, s.ok(t, "activate", "data_sync", "-folder", from, "-percent", "50"), "on trial for 1 channel: 1001")
+	require.Contains(t, s.ok(t, "activate", "data_sync", "-folder", from, "-percent", "50"), "on trial for 1 channel: 1002")
 	code, _, errs = s.ctl(t, "activate", "data_sync", "-folder", from, "-percent", "500")
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, errs, "1 to 100")
