@@ -1,10 +1,12 @@
 package modbus
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
 	"math/bits"
+	"unicode/utf8"
 
 	"github.com/voltageems/voltage/model"
 )
@@ -44,6 +46,67 @@ func swapBytes(v uint64) uint64 {
 	return v>>8&low | v&low<<8
 }
 
+// part returns the part of a register that the type is, as the lowest bits.
+func (a address) part(v uint64) uint64 {
+	switch a.typ {
+	case typeBit:
+		return v >> a.bit & 1
+	case typeBits:
+		return v >> a.bit & (1<<(a.high-a.bit+1) - 1)
+	case typeInt8Hi, typeUint8Hi:
+		return v >> 8
+	case typeInt8Lo, typeUint8Lo:
+		return v & 0xff
+	}
+	return v
+}
+
+// size returns how many bits the number has.
+func (a address) size() int {
+	switch a.typ {
+	case typeBit:
+		return 1
+	case typeBits:
+		return int(a.high-a.bit) + 1
+	case typeInt8Hi, typeInt8Lo, typeUint8Hi, typeUint8Lo:
+		return 8
+	}
+	return 16 * a.width()
+}
+
+// truth returns the number of a state, inverted where the address says so.
+func (a address) truth(on bool) float64 {
+	if on != a.invert {
+		return 1
+	}
+	return 0
+}
+
+// decodeText makes text of the registers in b, which hold at least the
+// address's width. The text ends at the first NUL, without the spaces before
+// it. It is Invalid where it is not UTF-8. before is returned when it is the
+// text, so that a text that stays costs no memory.
+func (a address) decodeText(b []byte, before string) (string, model.Quality) {
+	var space [2 * maxText]byte
+	text := space[:copy(space[:], b[:2*a.width()])]
+	if a.byteSwap {
+		for k := 0; k < len(text); k += 2 {
+			text[k], text[k+1] = text[k+1], text[k]
+		}
+	}
+	if end := bytes.IndexByte(text, 0); end >= 0 {
+		text = text[:end]
+	}
+	text = bytes.TrimRight(text, " ")
+	switch {
+	case !utf8.Valid(text):
+		return "", model.Invalid
+	case string(text) == before:
+		return before, model.Good
+	}
+	return string(text), model.Good
+}
+
 // decode makes a number of the registers in b, which hold at least the
 // address's width. The number means something only when the quality is Good.
 func (a address) decode(b []byte) (float64, model.Quality) {
@@ -56,23 +119,17 @@ func (a address) decode(b []byte) (float64, model.Quality) {
 	case 4:
 		v = binary.BigEndian.Uint64(b)
 	}
-	v = a.arrange(v)
+	v = a.part(a.arrange(v))
+	if a.checks != nil && a.unavailable(v) {
+		return 0, model.Invalid
+	}
 	switch a.typ {
-	case typeBool:
-		if v != 0 {
-			return 1, model.Good
-		}
-		return 0, model.Good
-	case typeBit:
-		return float64(v >> a.bit & 1), model.Good
-	case typeInt8Hi:
-		return float64(int8(v >> 8)), model.Good
-	case typeInt8Lo:
+	case typeBool, typeBit:
+		return a.truth(v != 0), model.Good
+	case typeInt8Hi, typeInt8Lo:
 		return float64(int8(v)), model.Good
-	case typeUint8Hi:
-		return float64(v >> 8), model.Good
-	case typeUint8Lo:
-		return float64(v & 0xff), model.Good
+	case typeBits, typeUint8Hi, typeUint8Lo:
+		return float64(v), model.Good
 	case typeInt16:
 		return float64(int16(v)), model.Good
 	case typeUint16, typeUint32:
@@ -139,11 +196,16 @@ var typeRange = [...]struct{ min, max float64 }{
 }
 
 // encode appends the registers that hold raw, rounded to the nearest number
-// that the type can express. It refuses what is out of the type's range.
+// that the type can express. It refuses what is out of the type's range, and
+// what the device would understand as "not available".
 func (a address) encode(b []byte, raw float64) ([]byte, error) {
 	v, err := a.number(raw)
 	if err != nil {
 		return b, err
+	}
+	v &= math.MaxUint64 >> (64 - a.size()) // of negative numbers
+	if a.checks != nil && a.unavailable(v) {
+		return b, fmt.Errorf("raw value %v is one that means not available", raw)
 	}
 	v = a.arrange(v)
 	switch a.width() {
@@ -162,7 +224,9 @@ func (a address) number(raw float64) (uint64, error) {
 	}
 	switch {
 	case a.typ.partial():
-		return 0, fmt.Errorf("a part of a register, %s, cannot be written", typeNames[a.typ])
+		return 0, fmt.Errorf("a part of a register, %s, cannot be written", a.typeName())
+	case a.typ == typeString:
+		return 0, fmt.Errorf("text, %s, cannot be written", a.typeName())
 	case math.IsNaN(raw):
 		return 0, fmt.Errorf("raw value is not a number")
 	case a.typ == typeFloat32:
@@ -185,6 +249,8 @@ func (a address) number(raw float64) (uint64, error) {
 		return 0, fmt.Errorf("raw value %v is neither 0 nor 1", raw)
 	}
 	switch a.typ {
+	case typeBool:
+		return uint64(a.truth(n != 0)), nil
 	case typeBCD16, typeBCD32:
 		return encodeBCD(uint64(n)), nil
 	}

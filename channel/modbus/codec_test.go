@@ -33,7 +33,7 @@ var layouts = []struct {
 	bytes string
 	value float64
 }{
-	{"bool", "00 00", 0}, {"bool", "00 01", 1}, {"bool:BA", "01 00", 1},
+	{"bool", "00 00", 0}, {"bool", "00 01", 1}, {"bool invert", "00 01", 0}, {"bool invert", "00 00", 1}, {"bool:BA", "01 00", 1},
 	{"int16", "FF FE", -2}, {"int16:BA", "FE FF", -2}, {"int16", "80 00", -32768}, {"int16", "7F FF", 32767},
 	{"uint16", "12 34", 0x1234}, {"uint16:AB", "12 34", 0x1234}, {"uint16:BA", "34 12", 0x1234}, {"uint16", "FF FF", 65535},
 	{"bcd16", "12 34", 1234}, {"bcd16:BA", "34 12", 1234}, {"bcd16", "99 99", 9999},
@@ -77,6 +77,8 @@ func TestDecodeParts(t *testing.T) {
 	for typ, want := range map[string]float64{
 		"bit0": 1, "bit1": 0, "bit7": 1, "bit8": 0, "bit15": 1, "bit0:BA": 0, "bit8:BA": 1,
 		"uint8hi": 0xFE, "uint8lo": 0x81, "int8hi": -2, "int8lo": -127, "uint8hi:BA": 0x81, "bool": 1,
+		"bits0-3": 1, "bits4-7": 8, "bits7-9": 5, "bits8-15": 0xFE, "bits0-15": 0xFE81, "bits14-15": 3, "bits0-3:BA": 0xE,
+		"bool invert": 0, "bit0 invert": 0, "bit1 invert": 1,
 	} {
 		got, quality := mustParse(t, "input:0:"+typ).decode(unhex(t, "FE 81"))
 		assert.Equal(t, model.Good, quality, typ)
@@ -134,7 +136,9 @@ func TestEncodeRoundsAndRefuses(t *testing.T) {
 		{"float32", 1e39, ""}, {"float32", -1e39, ""}, {"float32", math.NaN(), ""}, {"float64", math.Inf(1), ""}, {"int16", math.NaN(), ""}, {"int16", math.Inf(-1), ""},
 		{"bcd16", 10000, ""}, {"bcd16", -1, ""}, {"bcd32", 1e8, ""},
 		{"bool", 2, ""}, {"bool", -1, ""}, {"bool", 0.4, ""}, {"bool", 1.0000000001, "00 01"},
-		{"bit3", 1, ""}, {"uint8hi", 1, ""},
+		{"bit3", 1, ""}, {"uint8hi", 1, ""}, {"bits0-3", 1, ""}, {"string4", 1, ""},
+		{"int16 na=0x8000", -32768, ""}, {"int16 na=0x8000", -32767, "80 01"}, {"float32 na=0", math.Copysign(0, -1), ""},
+		{"bool invert", 2, ""},
 	} {
 		b, err := mustParse(t, "holding:0:"+c.typ).encode(nil, c.raw)
 		if c.bytes == "" {
@@ -150,7 +154,7 @@ func TestEncodeRoundsAndRefuses(t *testing.T) {
 func TestCodecRoundTrip(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(1, 2))
-	for typ := typeBool; typ <= typeFloat64; typ++ {
+	for typ := typeBool; typ < typeString; typ++ {
 		if typ.partial() {
 			continue
 		}

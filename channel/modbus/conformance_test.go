@@ -39,10 +39,12 @@ func harness(factory func(address string) channel.Factory) channeltest.Harness {
 			{Point: model.Point{ID: "power", Address: "holding:10:float32"}, Value: 1.5},
 			{Point: model.Point{ID: "voltage", Address: "input:3:uint16", Scale: 0.1}, Value: 230.1},
 			{Point: model.Point{ID: "running", Kind: model.Signal, Address: "discrete:3"}, Value: 1},
+			{Point: model.Point{ID: "serial", Text: true, Address: "40031:string4"}, Text: "SN-12"},
+			{Point: model.Point{ID: "mode", Kind: model.Signal, Address: "holding:34:bits4-7 na=0xF"}, Value: 5},
 		},
 		Unreadable: []model.Point{{ID: "missing", Address: "holding:11000:int32"}, {ID: "near", Address: "holding:13"}},
 		BadAddresses: []model.Point{
-			{ID: "no_space", Address: "40001"}, {ID: "no_type", Address: "holding:1:int24"},
+			{ID: "no_space", Address: "4001"}, {ID: "no_type", Address: "holding:1:int24"},
 			{ID: "read_only", Kind: model.Control, Address: "input:1"}, {ID: "empty"},
 		},
 		Writes: []channel.Write{
@@ -57,6 +59,7 @@ func newPeer(tb testing.TB, factory func(string) channel.Factory) channeltest.Pe
 	memory := &server.Memory{}
 	memory.SetRegisters(server.HoldingRegister, 10, 0x3FC0, 0)
 	memory.SetRegisters(server.HoldingRegister, 20, 0, 77)
+	memory.SetRegisters(server.HoldingRegister, 30, 'S'<<8|'N', '-'<<8|'1', '2'<<8, 0, 0xFF5F)
 	memory.SetRegisters(server.InputRegister, 3, 2301)
 	memory.SetBits(server.DiscreteInput, 3, true)
 	memory.SetBits(server.Coil, 7, false)

@@ -13,27 +13,68 @@
 //
 // A point's address is
 //
-//	space:number[:type[:order]]
+//	space:number[:type[:order]] [options]
 //
 // The space is coil, discrete, input or holding. The number is the one that
 // travels on the wire, counted from 0, decimal or 0x hexadecimal, without
-// leading zeros. It is never guessed from the "40001" notation: what a manual
-// calls holding register 40001 is "holding:0", and "holding:40001" is the
-// register with that number on the wire.
+// leading zeros. What manuals number otherwise is said, never guessed:
+//
+//	holding:100            number 100 on the wire
+//	holding:101 base=1     the same, where the manual counts registers from 1
+//	40101, 400101          the same as a reference number
+//
+// A reference number stands in place of space:number and is all of it: its
+// first digit is the table (0 coil, 1 discrete, 3 input, 4 holding), the four
+// or five digits after it count from 1. With a space it is no reference:
+// "holding:40001" is the register with that number on the wire.
 //
 // Coils and discrete inputs are bool and need no type. The types of registers,
 // uint16 where none is given, are
 //
 //	int16 uint16 bcd16 bool          one register; bool is 1 for anything but 0
 //	bit0 … bit15                     one bit, bit0 the least significant
+//	bits0-3 (any lowest-highest)     several bits of one register, a number from 0
 //	int8hi int8lo uint8hi uint8lo    the upper or the lower byte
 //	int32 uint32 float32 bcd32       two registers
 //	int64 uint64 float64             four registers
+//	string1 … string125              text; the number counts registers, as manuals
+//	                                 do, so string16 has up to 32 bytes
 //
 // The order says how the device lays the bytes out, A being the most
 // significant: AB (default) or BA for one register; ABCD (default), CDAB
 // (words swapped), BADC (bytes swapped within each word) or DCBA (both) for
-// two registers, and the same four names, word for word, for four.
+// two registers, and the same four names, word for word, for four. Text has AB
+// (the upper byte of each register first) or BA.
+//
+// Text belongs to points with Text set, and to no others. It ends at the first
+// NUL, and the spaces before that are cut. Text that is not UTF-8 is Invalid.
+//
+// # Options
+//
+// Options follow the address, separated by spaces, such as
+// "holding:100:int16 na=0x8000 range=-50..120". The base stands first.
+//
+//	base=0, base=1     what the number counts from; 0 by default
+//	invert             the device's 0 is true; for bool, bits, coils, discretes;
+//	                   what is written is inverted as well
+//	na=0x8000          this means "not available", and the sample is Invalid.
+//	                   Hexadecimal are the bits of the number, its byte order
+//	                   undone; decimal is the number before scale and offset.
+//	                   Up to eight, each with its own na=
+//	range=-50..120     plausible values, in the point's unit; what is outside is
+//	                   Overflow. One end may be left out: range=0..
+//	rate=5             the most by which the value changes in a second, in the
+//	                   point's unit; what changes faster is Bad
+//
+// The last good value stays where a sample is Invalid, Overflow or Bad. No
+// value means "not available" unless an option says so, save for floats: NaN is
+// Invalid and infinity Overflow in any case, and na=nan only says it aloud.
+//
+// The rate counts from the last value that was believed and the time since, at
+// least one scan. A jump is believed after all at the third reading in turn
+// that agrees with the one before it: the device was replaced, or its counter
+// began anew. Points that are written have no rate, for a command may change
+// them at once.
 //
 // # Reading
 //
@@ -47,7 +88,8 @@
 // # Writing
 //
 // Points of kind control and adjustment are coils or whole holding registers,
-// and are polled like all others. A bit or a byte of a register cannot be
-// written, for to do so by reading and writing back would undo what the device
-// changes in between.
+// and are polled like all others. A part of a register (a bit, several bits, a
+// byte) is refused for now, for to do so by reading and writing back would undo
+// what the device changes in between; so is text, as commands carry numbers. A
+// number that means "not available" is not written.
 package modbus

@@ -68,7 +68,11 @@ func newDriver(l *line, o options, s channel.Setup) (*driver, error) {
 			errs = append(errs, fmt.Errorf("%w: channel %s: point %s: %w", model.ErrInvalid, s.ID, p.ID, err))
 			continue
 		}
-		d.items = append(d.items, item{address: a, sample: i, factor: p.Factor(), offset: p.Offset})
+		it := item{address: a, sample: i, factor: p.Factor(), offset: p.Offset}
+		if a.checks != nil && a.checks.rate > 0 {
+			it.trend = &trend{rate: a.checks.rate, least: s.Scan}
+		}
+		d.items = append(d.items, it)
 		d.index[p.ID] = i
 		d.samples[i].Point = p.ID
 	}
@@ -84,14 +88,18 @@ func checkPoint(p model.Point) (address, error) {
 	switch {
 	case err != nil:
 		return a, err
-	case p.Text:
-		return a, fmt.Errorf("address %s: registers are numbers, not text", a)
+	case p.Text && a.typ != typeString:
+		return a, fmt.Errorf("address %s: %s is a number, and the point is text: want a type such as string16", a, a.typeName())
+	case !p.Text && a.typ == typeString:
+		return a, fmt.Errorf("address %s: %s is text, and the point is a number: want text: true", a, a.typeName())
 	case !p.Kind.Writable():
 		return a, nil
 	case a.space != coil && a.space != holding:
 		return a, fmt.Errorf("address %s: %s points are written, and the space %s is read-only", a, p.Kind, spaceNames[a.space])
 	case a.space == holding && a.typ.partial():
-		return a, fmt.Errorf("address %s: %s points are written, and to write a part of a register would undo what the device changes in the rest", a, p.Kind)
+		return a, fmt.Errorf("address %s: %s points are written, and to write a part of a register, which is not supported, would undo what the device changes in the rest", a, p.Kind)
+	case a.checks != nil && a.checks.rate > 0:
+		return a, fmt.Errorf("address %s: %s points are written, and a command may change them at any rate", a, p.Kind)
 	}
 	return a, nil
 }

@@ -10,6 +10,7 @@ type item struct {
 	address
 	sample         int // index of the point, and of its sample
 	factor, offset float64
+	trend          *trend // of points with a limit of their rate, else nil
 }
 
 func (i item) end() int { return int(i.start) + i.width() }

@@ -205,13 +205,19 @@ func (d *driver) learned(illegal int, now time.Time) {
 		return
 	}
 	d.reported = illegal
+	planned := make([]bool, len(d.samples)) // not by quality: other points may be Invalid too
+	for _, s := range d.plan {
+		for _, i := range s.items {
+			planned[i.sample] = true
+		}
+	}
 	var points []string
 	for i := range d.samples {
 		if len(points) == 20 {
 			points = append(points, "…")
 			break
 		}
-		if d.samples[i].Quality == model.Invalid {
+		if !planned[i] {
 			points = append(points, d.samples[i].Point)
 		}
 	}
@@ -235,7 +241,14 @@ func (d *driver) take(s *span, data []byte) {
 	for k := range s.items {
 		i := &s.items[k]
 		sample := &d.samples[i.sample]
+		if i.typ == typeString {
+			sample.Text, sample.Quality = i.decodeText(data[(int(i.start)-s.start)*2:], sample.Text)
+			continue
+		}
 		sample.Value, sample.Quality = i.value(data, s.start)
+		if i.trend != nil && sample.Quality == model.Good && !i.trend.believe(sample.Value, d.setup.Clock.Now()) {
+			sample.Value, sample.Quality = 0, model.Bad
+		}
 	}
 }
 
@@ -243,7 +256,7 @@ func (d *driver) take(s *span, data []byte) {
 func (d *driver) mark(s *span, q model.Quality) {
 	for k := range s.items {
 		sample := &d.samples[s.items[k].sample]
-		sample.Value, sample.Quality = 0, q
+		sample.Value, sample.Text, sample.Quality = 0, "", q
 	}
 }
 
@@ -254,7 +267,7 @@ func (i *item) value(data []byte, start int) (float64, model.Quality) {
 	var raw float64
 	quality := model.Good
 	if i.space.bits() {
-		raw = float64(data[at/8] >> (at % 8) & 1)
+		raw = i.truth(data[at/8]>>(at%8)&1 != 0)
 	} else {
 		raw, quality = i.decode(data[at*2:])
 	}
@@ -263,7 +276,7 @@ func (i *item) value(data []byte, start int) (float64, model.Quality) {
 	}
 	v := raw*i.factor + i.offset
 	switch {
-	case model.Storable(v):
+	case model.Storable(v) && (i.checks == nil || i.checks.within(v)):
 		return v, model.Good
 	case math.IsNaN(v):
 		return 0, model.Invalid
