@@ -48,6 +48,7 @@ var onlyHere = map[string]string{
 	"github.com/alicebob/miniredis":   "scripts",
 	"github.com/yuin/gopher-lua":      "scripts/internal/luabox",
 	"github.com/goburrow/modbus":      "channel/modbus",
+	"github.com/goburrow/serial":      "channel/modbus",
 	"github.com/coder/websocket":      "internal/api",
 	"go.yaml.in/yaml":                 "",
 	"github.com/stretchr/testify":     "none",

@@ -26,6 +26,7 @@ const (
 type lineOptions struct {
 	connectTimeout time.Duration
 	delay          time.Duration
+	serial         serialOptions
 }
 
 // options are all that an Option may set. Factories check them.
@@ -40,8 +41,9 @@ type options struct {
 // are reported by the Factory.
 type Option func(*options)
 
-// Unit sets the unit id that TCP talks to, 0 to 255. The default is 1. It has
-// no meaning for NewBus, whose Unit method takes the id.
+// Unit sets the unit id that TCP, RTU and RTUOverTCP talk to, 0 to 255. The default is 1. With
+// RTU it is 1 to 247, or 0 for the broadcast to all units. It has no meaning for
+// a Bus, whose Unit method takes the id.
 func Unit(n int) Option { return func(o *options) { o.unit = n } }
 
 // MaxRead sets how many registers one request may read, 1 to 125, for devices
@@ -83,6 +85,7 @@ func TCP(address string, opts ...Option) channel.Factory {
 type Bus struct {
 	line    *line
 	options options
+	serial  bool  // a serial line
 	err     error // what is wrong with the address
 }
 
@@ -90,33 +93,43 @@ type Bus struct {
 // options hold for all of its units. It does no I/O; what is wrong with address
 // and options is reported by the Factories that Unit returns.
 func NewBus(address string, opts ...Option) *Bus {
+	target, err := hostPort(address)
+	b := newBus(target, err, opts)
+	b.line.dial = dialTCP(target)
+	b.line.frame = func(c net.Conn) wire { return newConn(c) }
+	return b
+}
+
+// newBus returns a bus that has no transport yet.
+func newBus(name string, err error, opts []Option) *Bus {
 	o := options{
-		line:   lineOptions{connectTimeout: DefaultConnectTimeout},
+		line:   lineOptions{connectTimeout: DefaultConnectTimeout, serial: defaultSerial},
 		unit:   DefaultUnit,
 		limits: limits{maxRead: DefaultMaxRead, maxGap: DefaultMaxGap},
 	}
 	for _, set := range opts {
 		set(&o)
 	}
-	b := &Bus{options: o}
-	var target string
-	target, b.err = hostPort(address)
-	b.line = &line{
-		name:           target,
+	return &Bus{options: o, err: err, line: &line{
+		name:           name,
 		connectTimeout: o.line.connectTimeout,
 		delay:          o.line.delay,
 		attached:       map[*member]struct{}{},
-		dial: func(ctx context.Context) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "tcp", target)
-		},
-	}
-	return b
+	}}
 }
 
-// Unit returns the Factory of the unit with id n, 0 to 255. Its options come on
-// top of those of the bus; those of the connection, ConnectTimeout and Delay,
-// belong to NewBus and are refused here. Several channels may have one unit.
+func dialTCP(target string) func(context.Context) (net.Conn, error) {
+	return func(ctx context.Context) (net.Conn, error) {
+		var d net.Dialer
+		return d.DialContext(ctx, "tcp", target)
+	}
+}
+
+// Unit returns the Factory of the unit with id n, 0 to 255; with RTU, 1 to 247,
+// or 0 for the broadcast to all units. Its options come on top of those of the
+// bus; those of the connection, ConnectTimeout, Delay, Baud, Parity and
+// StopBits, belong to the bus and are refused here. Several channels may have
+// one unit.
 func (b *Bus) Unit(n int, opts ...Option) channel.Factory {
 	o := b.options
 	for _, set := range opts {
@@ -141,7 +154,9 @@ func (b *Bus) check(o options) error {
 	bad := func(name string, value any, want string) {
 		errs = append(errs, fmt.Errorf("%w: modbus: %s %v: want %s", model.ErrInvalid, name, value, want))
 	}
-	if o.unit < 0 || o.unit > 255 {
+	if b.line.rtu && (o.unit < 0 || o.unit > maxRTUUnit) {
+		bad("unit", o.unit, "1 to 247, or 0 for a broadcast")
+	} else if o.unit < 0 || o.unit > 255 {
 		bad("unit", o.unit, "0 to 255")
 	}
 	if o.limits.maxRead < 1 || o.limits.maxRead > DefaultMaxRead {
@@ -157,7 +172,12 @@ func (b *Bus) check(o options) error {
 		bad("delay", o.line.delay, "0 to 1m")
 	}
 	if o.line != b.options.line {
-		errs = append(errs, fmt.Errorf("%w: modbus: unit %d: connect timeout and delay belong to the bus", model.ErrInvalid, o.unit))
+		errs = append(errs, fmt.Errorf("%w: modbus: unit %d: connect timeout, delay and the settings of a serial line belong to the bus", model.ErrInvalid, o.unit))
+	}
+	if !b.serial && o.line.serial != defaultSerial {
+		errs = append(errs, fmt.Errorf("%w: modbus: %s: baud, parity and stop bits belong to serial lines", model.ErrInvalid, b.line.name))
+	} else if b.serial {
+		o.line.serial.check(bad)
 	}
 	return errors.Join(errs...)
 }

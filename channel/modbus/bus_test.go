@@ -206,7 +206,7 @@ func TestDelayBetweenRequests(t *testing.T) {
 func TestKind(t *testing.T) {
 	t.Parallel()
 	dev := newDevice(t, 1, 2)
-	require.Len(t, Kinds(), 1)
+	require.Len(t, Kinds(), 3)
 	kind := Kind()
 	assert.Equal(t, "modbus-tcp", kind.Name)
 	factory := func(text string) (channel.Factory, error) {

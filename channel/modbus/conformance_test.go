@@ -21,20 +21,21 @@ func TestConformance(t *testing.T) {
 		"tcp": func(address string) channel.Factory { return modbus.TCP(address, modbus.Unit(3)) },
 		"bus": func(address string) channel.Factory { return modbus.NewBus(address).Unit(3) },
 	}
+	factories["rtu over tcp"] = func(address string) channel.Factory { return modbus.RTUOverTCP(address, modbus.Unit(3)) }
 	for name, factory := range factories {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			channeltest.Run(t, harness(factory))
+			channeltest.Run(t, harness(factory, name == "rtu over tcp"))
 		})
 	}
 }
 
-func harness(factory func(address string) channel.Factory) channeltest.Harness {
+func harness(factory func(address string) channel.Factory, rtu bool) channeltest.Harness {
 	setpoint := model.Point{ID: "setpoint", Kind: model.Control, Address: "holding:20:int16", Scale: 0.1, ReadBack: true}
 	breaker := model.Point{ID: "breaker", Kind: model.Control, Address: "coil:7"}
 	refused := model.Point{ID: "refused", Kind: model.Adjustment, Address: "holding:21"}
 	return channeltest.Harness{
-		Start: func(tb testing.TB) channeltest.Peer { return newPeer(tb, factory) },
+		Start: func(tb testing.TB) channeltest.Peer { return newPeer(tb, factory, rtu) },
 		Points: []channeltest.Expect{
 			{Point: model.Point{ID: "power", Address: "holding:10:float32"}, Value: 1.5},
 			{Point: model.Point{ID: "voltage", Address: "input:3:uint16", Scale: 0.1}, Value: 230.1},
@@ -54,7 +55,7 @@ func harness(factory func(address string) channel.Factory) channeltest.Harness {
 	}
 }
 
-func newPeer(tb testing.TB, factory func(string) channel.Factory) channeltest.Peer {
+func newPeer(tb testing.TB, factory func(string) channel.Factory, rtu bool) channeltest.Peer {
 	var frozen atomic.Bool
 	memory := &server.Memory{}
 	memory.SetRegisters(server.HoldingRegister, 10, 0x3FC0, 0)
@@ -73,7 +74,7 @@ func newPeer(tb testing.TB, factory func(string) channel.Factory) channeltest.Pe
 	var srv *server.Server
 	address := "127.0.0.1:0"
 	start := func() {
-		next, err := server.New(server.Config{Units: map[byte]server.Handler{3: memory}, Intercept: intercept})
+		next, err := server.New(server.Config{Units: map[byte]server.Handler{3: memory}, Intercept: intercept, RTU: rtu})
 		if err != nil {
 			tb.Fatal(err)
 		}

@@ -26,17 +26,21 @@ const (
 // conn is one TCP connection with the framing of Modbus TCP. One request at a
 // time is under way on it, which its line sees to.
 type conn struct {
-	net.Conn
+	stream
 	r      *bufio.Reader
 	framer *gb.TCPClientHandler // its packager only
 	issued uint32               // how many transaction ids were used on this connection, at most all of them
+}
 
+// stream is a connection whose I/O the end of a context cuts short.
+type stream struct {
+	net.Conn
 	mu    sync.Mutex
 	epoch uint64 // counts requests, so that a late interruption hits no later one
 }
 
 func newConn(c net.Conn) *conn {
-	return &conn{Conn: c, r: bufio.NewReaderSize(c, 2*(headerSize+maxLength)), framer: gb.NewTCPClientHandler("")}
+	return &conn{stream: stream{Conn: c}, r: bufio.NewReaderSize(c, 2*(headerSize+maxLength)), framer: gb.NewTCPClientHandler("")}
 }
 
 // exchanged is what became of a request.
@@ -103,14 +107,7 @@ func (c *conn) exchange(ctx context.Context, timeout time.Duration, unit byte, r
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return x, c.lost(err)
 		}
-		switch {
-		case ctx.Err() != nil:
-			err = ctx.Err()
-		case bounded:
-			err = context.DeadlineExceeded
-		default:
-			err = fmt.Errorf("%w, %s", ErrTimeout, timeout)
-		}
+		err = expired(ctx, bounded, timeout)
 		if c.r.Buffered() > 0 {
 			// The rest of a frame that stops half way may never come, and what
 			// comes then would be taken for it.
@@ -120,9 +117,21 @@ func (c *conn) exchange(ctx context.Context, timeout time.Duration, unit byte, r
 	}
 }
 
+// expired says why a request's time is over: its context ended, the context's
+// deadline came before the timeout (bounded), or the timeout itself passed.
+func expired(ctx context.Context, bounded bool, timeout time.Duration) error {
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case bounded:
+		return context.DeadlineExceeded
+	}
+	return fmt.Errorf("%w, %s", ErrTimeout, timeout)
+}
+
 // guard sets the deadline of a request and lets the end of ctx cut it short.
 // The function that it returns ends that.
-func (c *conn) guard(ctx context.Context, deadline time.Time) func() {
+func (c *stream) guard(ctx context.Context, deadline time.Time) func() {
 	c.mu.Lock()
 	c.epoch++
 	epoch := c.epoch
@@ -180,7 +189,7 @@ func (c *conn) receive(request []byte) ([]byte, error) {
 }
 
 // lost makes an error that says that the connection is gone.
-func (c *conn) lost(cause error) error {
+func (c *stream) lost(cause error) error {
 	if errors.Is(cause, io.EOF) {
 		return fmt.Errorf("%w: closed by the peer", channel.ErrNotConnected)
 	}

@@ -1,4 +1,5 @@
-// Package modbus is the driver for devices that speak Modbus TCP.
+// Package modbus is the driver for devices that speak Modbus TCP, Modbus RTU on
+// a serial line, or RTU over TCP through a gateway.
 //
 //	channel.Config{
 //		ID:     "1001",
@@ -92,4 +93,30 @@
 // byte) is refused for now, for to do so by reading and writing back would undo
 // what the device changes in between; so is text, as commands carry numbers. A
 // number that means "not available" is not written.
+//
+// # RTU
+//
+// RTU, NewRTUBus, RTUOverTCP and NewRTUOverTCPBus are TCP and NewBus for RTU
+// framing. A channel's Timeout covers sending the request and receiving the
+// answer, and 250 bytes take 290 ms at 9600 baud. A line is
+// left silent for 3.5 characters between frames, 1.75 ms above 19200 baud;
+// gaps inside a frame are not judged, since USB adapters make them. Every
+// answer is checked: checksum, unit, function, length and, for writes, the
+// echo; bytes that are no answer are passed over, and what comes between two
+// requests is thrown away.
+//
+// An RTU answer does not tell to which request it belongs. Where the answer to
+// a request did not come, the driver therefore sends no request to that unit to
+// which a late answer would fit before the unit has answered a short read of
+// another length. For 30 s, that is; what a device delivers later than that can
+// be taken for another answer, as on every RTU line. Do not use adapters that
+// echo what is sent: the echo of a single write is its answer.
+//
+// Unit 0 is the broadcast to all units of the line. Its channel has controls
+// and adjustments only, which are never read. A write to it is Sent with an
+// error, for nobody acknowledges it; the line then rests for 100 ms.
+//
+// A serial line is opened for one bus alone (with a lock that other programs
+// may honour) and has 8 data bits. Whether it drives an RS-485 transceiver is up
+// to the hardware and the kernel's driver.
 package modbus

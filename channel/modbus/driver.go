@@ -52,7 +52,7 @@ var errClosed = fmt.Errorf("%w: closed", channel.ErrNotConnected)
 // newDriver checks the points. The error names every one that is wrong.
 func newDriver(l *line, o options, s channel.Setup) (*driver, error) {
 	d := &driver{
-		line: l, member: member{unit: byte(o.unit)}, setup: s, opts: o,
+		line: l, member: member{unit: byte(o.unit), mute: l.rtu && o.unit == 0}, setup: s, opts: o,
 		name:  fmt.Sprintf("modbus %s unit %d", l.name, o.unit),
 		index: make(map[string]int, len(s.Points)),
 		poll:  newLane(false), command: newLane(true),
@@ -63,6 +63,9 @@ func newDriver(l *line, o options, s channel.Setup) (*driver, error) {
 		a, err := checkPoint(p)
 		if err == nil && !a.space.bits() && a.width() > o.limits.maxRead {
 			err = fmt.Errorf("address %s: %d registers, and one request may read %d", a, a.width(), o.limits.maxRead)
+		}
+		if err == nil && d.member.mute && (!p.Kind.Writable() || p.ReadBack) {
+			err = errors.New("unit 0 is all units of the line, which can be written and not be read")
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%w: channel %s: point %s: %w", model.ErrInvalid, s.ID, p.ID, err))
@@ -202,9 +205,10 @@ func (d *driver) wait(ctx context.Context, s *session) error {
 	if d.next.IsZero() {
 		d.next = now
 	}
-	if pause := d.next.Sub(now); pause > 0 || len(d.items) == 0 {
+	idle := len(d.items) == 0 || d.member.mute
+	if pause := d.next.Sub(now); pause > 0 || idle {
 		var due <-chan time.Time // never, when there is nothing to read
-		if len(d.items) > 0 {
+		if !idle {
 			due = clock.After(min(pause, d.setup.Scan))
 		}
 		select {

@@ -30,3 +30,14 @@ func ExampleNewBus() {
 		}
 	}
 }
+
+func ExampleNewRTUBus() {
+	line := modbus.NewRTUBus("/dev/ttyUSB0", modbus.Baud(9600), modbus.Parity("none"))
+	for unit, id := range map[int]string{1: "meter1", 2: "meter2"} {
+		_ = channel.Config{
+			ID:     id,
+			Driver: line.Unit(unit),
+			Points: []model.Point{{ID: "1", Address: "input:0:float32", Unit: "V"}},
+		}
+	}
+}

@@ -1,23 +1,23 @@
 package modbus
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
 	"github.com/voltageems/voltage/channel"
+	"github.com/voltageems/voltage/model"
 )
 
-// settings are a channel's section "modbus-tcp" in a configuration file.
+// settings are what a channel's section has in a configuration file for every
+// transport.
 type settings struct {
-	Address        string         `yaml:"address"`
 	Unit           *int           `yaml:"unit"`
 	MaxRead        *int           `yaml:"max_read"`
 	MaxGap         *int           `yaml:"max_gap"`
 	MultipleWrites bool           `yaml:"multiple_writes"`
 	ConnectTimeout *time.Duration `yaml:"connect_timeout"`
 	Delay          *time.Duration `yaml:"delay"`
-	// Exclusive gives the channel a connection of its own.
-	Exclusive bool `yaml:"exclusive"`
 }
 
 func (s settings) options() []Option {
@@ -43,6 +43,43 @@ func (s settings) options() []Option {
 	return opts
 }
 
+// network is a section of a transport over TCP.
+type network struct {
+	Address string `yaml:"address"`
+	// Exclusive gives the channel a connection of its own.
+	Exclusive bool `yaml:"exclusive"`
+	settings  `yaml:",inline"`
+}
+
+func (n network) alone() bool { return n.Exclusive }
+
+func (n network) place() (string, []Option) { return n.Address, n.options() }
+
+// serialLine is a section "modbus-rtu".
+type serialLine struct {
+	Device   string  `yaml:"device"`
+	Baud     *int    `yaml:"baud"`
+	Parity   *string `yaml:"parity"`
+	StopBits *int    `yaml:"stop_bits"`
+	settings `yaml:",inline"`
+}
+
+func (l serialLine) place() (string, []Option) {
+	opts := l.options()
+	if l.Baud != nil {
+		opts = append(opts, Baud(*l.Baud))
+	}
+	if l.Parity != nil {
+		opts = append(opts, Parity(*l.Parity))
+	}
+	if l.StopBits != nil {
+		opts = append(opts, StopBits(*l.StopBits))
+	}
+	return l.Device, opts
+}
+
+func (serialLine) alone() bool { return false }
+
 // Kind returns the driver for configuration files, "modbus-tcp":
 //
 //	driver: modbus-tcp
@@ -60,7 +97,33 @@ func (s settings) options() []Option {
 // connection, because many gateways and devices accept only a few and answer
 // one request at a time anyway. A channel with exclusive does not take part.
 // The sharing is among the channels that were opened with the same Kind value.
-func Kind() channel.Kind {
+func Kind() channel.Kind { return kind[network]("modbus-tcp", NewBus) }
+
+// RTUOverTCPKind returns the driver for configuration files, "modbus-rtu-tcp".
+// Its section is that of Kind; see RTUOverTCP.
+func RTUOverTCPKind() channel.Kind { return kind[network]("modbus-rtu-tcp", NewRTUOverTCPBus) }
+
+// RTUKind returns the driver for configuration files, "modbus-rtu":
+//
+//	driver: modbus-rtu
+//	modbus-rtu:
+//	  device: /dev/ttyUSB0
+//	  baud: 19200                # see Baud, default 19200
+//	  parity: even               # none, even, odd; default even
+//	  stop_bits: 1               # 1 or 2, default 1
+//
+// and all that Kind has but address and exclusive. Channels with the same
+// device share it, and must agree about baud, parity, stop_bits,
+// connect_timeout and delay.
+func RTUKind() channel.Kind {
+	return kind[serialLine]("modbus-rtu", NewRTUBus)
+}
+
+// kind returns the kind whose sections are S and whose buses newBus makes.
+func kind[S interface {
+	place() (string, []Option)
+	alone() bool
+}](name string, newBus func(string, ...Option) *Bus) channel.Kind {
 	type place struct {
 		address string
 		line    lineOptions
@@ -68,13 +131,14 @@ func Kind() channel.Kind {
 	var mu sync.Mutex
 	buses := map[place]*Bus{}
 	return channel.Kind{
-		Name: "modbus-tcp",
+		Name: name,
 		Open: func(decode func(any) error) (channel.Factory, error) {
-			var s settings
+			var s S
 			if err := decode(&s); err != nil {
 				return nil, err
 			}
-			b := NewBus(s.Address, s.options()...)
+			address, opts := s.place()
+			b := newBus(address, opts...)
 			o := b.options
 			if b.err != nil {
 				return nil, b.err
@@ -82,13 +146,18 @@ func Kind() channel.Kind {
 			if err := b.check(o); err != nil {
 				return nil, err
 			}
-			if s.Exclusive {
+			key := place{b.line.name, o.line}
+			if b.serial {
+				key.line = lineOptions{} // one line has one owner
+			} else if s.alone() {
 				return b.factory(o), nil
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			key := place{b.line.name, o.line}
 			if known, ok := buses[key]; ok {
+				if known.options.line != o.line {
+					return nil, fmt.Errorf("%w: modbus: device %s: another channel has it with a different baud, parity, stop_bits, connect_timeout or delay", model.ErrInvalid, address)
+				}
 				b = known
 			} else {
 				buses[key] = b
@@ -99,4 +168,4 @@ func Kind() channel.Kind {
 }
 
 // Kinds returns every kind of this package.
-func Kinds() []channel.Kind { return []channel.Kind{Kind()} }
+func Kinds() []channel.Kind { return []channel.Kind{Kind(), RTUKind(), RTUOverTCPKind()} }

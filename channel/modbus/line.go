@@ -19,11 +19,13 @@ import (
 type line struct {
 	name           string // for errors
 	dial           func(context.Context) (net.Conn, error)
+	frame          func(net.Conn) wire // puts the framing on what dial made
+	rtu            bool                // unit 0 is all units, and nobody answers
 	connectTimeout time.Duration
 	delay          time.Duration // pause after each request
 
 	mu       sync.Mutex
-	conn     *conn    // nil while there is none
+	conn     wire     // nil while there is none
 	dialing  *dialing // the attempt under way
 	attached map[*member]struct{}
 	heard    uint64 // counts requests to which the connection brought anything
@@ -32,9 +34,18 @@ type line struct {
 	polls    []*lane
 }
 
+// wire is a connection with a framing: conn of Modbus TCP, rtuConn of RTU. Of
+// its errors, those that wrap channel.ErrNotConnected mean that it cannot be
+// used any more.
+type wire interface {
+	exchange(ctx context.Context, timeout time.Duration, unit byte, request *gb.ProtocolDataUnit, command bool) (exchanged, error)
+	Close() error
+}
+
 // member is a unit's share in a line.
 type member struct {
 	unit byte
+	mute bool // it never answers, being all units at once
 	// silentAt is line.heard when the unit was last found silent, plus one.
 	silentAt uint64
 }
@@ -102,7 +113,7 @@ func (l *line) connect(ctx context.Context, m *member) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err == nil {
-		l.conn = newConn(c)
+		l.conn = l.frame(c)
 		l.attached[m] = struct{}{}
 	}
 	d := l.dialing
@@ -129,7 +140,7 @@ func (l *line) silent(m *member) {
 	defer l.mu.Unlock()
 	m.silentAt = l.heard + 1
 	for other := range l.attached {
-		if other.silentAt != l.heard+1 {
+		if !other.mute && other.silentAt != l.heard+1 {
 			return
 		}
 	}

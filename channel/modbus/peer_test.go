@@ -22,6 +22,7 @@ import (
 type device struct {
 	t       testing.TB
 	address string
+	rtu     bool
 	units   map[byte]*server.Memory
 	fault   atomic.Pointer[func(server.Request) server.Action]
 
@@ -35,7 +36,13 @@ type device struct {
 // bits are on where the address is odd.
 func newDevice(t testing.TB, units ...byte) *device {
 	t.Helper()
-	d := &device{t: t, address: "127.0.0.1:0", units: map[byte]*server.Memory{}}
+	return newDeviceOf(t, false, units...)
+}
+
+// newDeviceOf is newDevice with RTU over TCP where rtu is set.
+func newDeviceOf(t testing.TB, rtu bool, units ...byte) *device {
+	t.Helper()
+	d := &device{t: t, rtu: rtu, address: "127.0.0.1:0", units: map[byte]*server.Memory{}}
 	for _, u := range units {
 		m := &server.Memory{}
 		for n := range uint16(200) {
@@ -57,7 +64,7 @@ func (d *device) start() {
 	for u, m := range d.units {
 		handlers[u] = m
 	}
-	srv, err := server.New(server.Config{Units: handlers, Intercept: d.intercept})
+	srv, err := server.New(server.Config{Units: handlers, Intercept: d.intercept, RTU: d.rtu})
 	require.NoError(d.t, err)
 	require.Eventually(d.t, func() bool {
 		address, err := srv.Listen(context.Background(), d.address)

@@ -271,7 +271,7 @@ func TestWriteOnAnIdleConnectionThatWasClosed(t *testing.T) {
 	require.Eventually(t, func() bool {
 		d.line.mu.Lock()
 		defer d.line.mu.Unlock()
-		return !alive(d.line.conn.Conn)
+		return !alive(d.line.conn.(*conn).Conn)
 	}, 10*time.Second, time.Millisecond)
 	out, err := write(d, "a", 1)
 	require.ErrorIs(t, err, channel.ErrNotConnected)

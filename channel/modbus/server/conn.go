@@ -12,7 +12,11 @@ import (
 // serveConn answers the requests of one connection until it ends.
 func (s *Server) serveConn(conn net.Conn) {
 	defer s.running.Done()
-	err := s.exchange(conn)
+	speak := s.exchange
+	if s.cfg.RTU {
+		speak = func(c net.Conn) error { return s.exchangeRTU(c, c) }
+	}
+	err := speak(conn)
 	_ = conn.Close()
 	s.mu.Lock()
 	delete(s.conns, conn)

@@ -17,6 +17,10 @@
 // Addresses are protocol addresses, 0 to 65535. Unit ids 0 and 255 have no
 // special meaning: they answer only where a handler is set for them.
 //
+// With [Config.RTU] the connections speak RTU over TCP, and [Server.ServeRTU]
+// serves a serial line. There unit 0 is all units, and units without a handler
+// are silent.
+//
 // The handling of the protocol data unit (pdu.go) knows nothing of TCP; the
-// framing is in mbap.go.
+// framing is in mbap.go and rtu.go.
 package server

@@ -8,7 +8,7 @@ import (
 // Request is what an intercept function sees of a request. Table, Address and
 // Quantity are 0 where the request was too damaged or unknown to have them.
 type Request struct {
-	// Transaction is the transaction id of the frame.
+	// Transaction is the transaction id of the frame, 0 with RTU.
 	Transaction uint16
 	// Unit is the unit id, 0 to 255.
 	Unit byte
@@ -35,7 +35,7 @@ type Action struct {
 	// Delay holds the answer back after the request was executed. Later
 	// requests of the same connection wait too.
 	Delay time.Duration
-	// WrongTransaction answers with the transaction id plus one.
+	// WrongTransaction answers with the transaction id plus one. RTU has none.
 	WrongTransaction bool
 	// Rewrite, if set, returns the frame to send in place of the given one, for
 	// faults that have no field here.

@@ -36,6 +36,9 @@ type Config struct {
 	// WriteTimeout is the time within which a client must take an answer, else
 	// the connection is closed. 0 means 5 s; negative is an error.
 	WriteTimeout time.Duration
+	// RTU makes the connections speak Modbus RTU over TCP in place of Modbus
+	// TCP. See [Server.ServeRTU].
+	RTU bool
 	// Intercept, for tests, is asked for every request before it is executed
 	// and may ask for a fault. It is called from several goroutines. Nil means
 	// no faults.

@@ -1,0 +1,101 @@
+package modbus
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/goburrow/serial"
+	"golang.org/x/sys/unix"
+)
+
+// serialConn is an open serial line. goburrow/serial makes its settings; the
+// reading and writing is the runtime's, which knows deadlines and has no limit
+// of 1024 open files.
+type serialConn struct {
+	*os.File
+	old *unix.Termios // what was set before
+}
+
+// openSerial opens a serial line, for this process alone and with nothing in
+// its buffers.
+func openSerial(device string, s serialOptions) (net.Conn, error) {
+	f, err := os.OpenFile(device, os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	c := &serialConn{File: f}
+	// Without deadlines a request could wait for ever.
+	if err = f.SetDeadline(time.Time{}); err != nil {
+		err = fmt.Errorf("not a serial line: %w", err)
+	} else {
+		err = withFD(f, func(fd int) error { return c.setUp(fd, device, s) })
+	}
+	if err != nil {
+		_ = c.Close()
+		return nil, fmt.Errorf("%s: %w", device, err)
+	}
+	return c, nil
+}
+
+func (c *serialConn) setUp(fd int, device string, s serialOptions) error {
+	old, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	if err != nil {
+		return fmt.Errorf("not a serial line: %w", err)
+	}
+	if err := syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return fmt.Errorf("in use: %w", err)
+	}
+	c.old = old
+	port, err := serial.Open(&serial.Config{Address: device, BaudRate: s.baud, StopBits: s.stop, Parity: parities[s.parity]})
+	if err != nil {
+		return err
+	}
+	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	// This undoes the settings. It comes now because on a line that was
+	// unplugged it would complain to the standard logger.
+	if err := errors.Join(err, port.Close()); err != nil {
+		return err
+	}
+	// With 0, a line on which nothing came cannot be told from one that is gone.
+	t.Cc[unix.VMIN], t.Cc[unix.VTIME] = 1, 0
+	if err := unix.IoctlSetTermios(fd, unix.TCSETS, t); err != nil {
+		return err
+	}
+	return unix.IoctlSetInt(fd, unix.TCFLSH, unix.TCIOFLUSH)
+}
+
+// withFD runs fn with the file's descriptor.
+func withFD(f *os.File, fn func(fd int) error) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	if e := raw.Control(func(fd uintptr) { err = fn(int(fd)) }); e != nil {
+		return e
+	}
+	return err
+}
+
+// Close restores the line's settings and closes it.
+func (c *serialConn) Close() error {
+	if c.old != nil {
+		// On a line that was unplugged this fails, and does not matter.
+		_ = withFD(c.File, func(fd int) error { return unix.IoctlSetTermios(fd, unix.TCSETS, c.old) })
+	}
+	return c.File.Close()
+}
+
+// LocalAddr implements net.Conn.
+func (c *serialConn) LocalAddr() net.Addr { return serialAddr(c.Name()) }
+
+// RemoteAddr implements net.Conn.
+func (c *serialConn) RemoteAddr() net.Addr { return serialAddr(c.Name()) }
+
+type serialAddr string
+
+func (serialAddr) Network() string  { return "serial" }
+func (a serialAddr) String() string { return string(a) }
