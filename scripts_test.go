@@ -195,7 +195,7 @@ func TestScriptsByHTTP(t *testing.T) {
 				who = append(who, ev.Event+" by "+ev.By)
 			}
 		}
-		require.Equal(t, []string{"activated by start", "activated by anna", "rolled_back by test", "activated by test"}, who)
+		require.Equal(t, []string{"activated by start", "activated by anna", "sync by http", "sync by test", "rolled_back by test", "activated by test"}, who)
 	})
 }
 

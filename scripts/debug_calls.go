@@ -3,23 +3,10 @@ package scripts
 import (
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
-)
 
-// readCommands are the commands that scripts read with. Any other one counts as
-// one that writes.
-var readCommands = func() map[string]bool {
-	set := map[string]bool{}
-	for _, name := range strings.Fields(`PING ECHO TIME TYPE TTL PTTL EXPIRETIME PEXPIRETIME EXISTS TOUCH OBJECT
-		GET MGET GETRANGE STRLEN GETBIT BITCOUNT BITPOS HGET HMGET HGETALL HKEYS HVALS HLEN HEXISTS HSTRLEN HSCAN HRANDFIELD
-		SMEMBERS SISMEMBER SMISMEMBER SCARD SRANDMEMBER SSCAN SINTER SUNION SDIFF SINTERCARD LRANGE LLEN LINDEX LPOS
-		ZRANGE ZREVRANGE ZRANGEBYSCORE ZREVRANGEBYSCORE ZRANGEBYLEX ZREVRANGEBYLEX ZSCORE ZMSCORE ZCARD ZCOUNT ZLEXCOUNT
-		ZRANK ZREVRANK ZSCAN ZRANDMEMBER ZUNION ZINTER XRANGE XREVRANGE XLEN XPENDING XREAD XINFO`) {
-		set[name] = true
-	}
-	return set
-}()
+	"github.com/voltageems/voltage/scripts/internal/luabox"
+)
 
 func (c TracedCall) command() string {
 	if len(c.Args) == 0 {
@@ -32,50 +19,16 @@ func (c TracedCall) command() string {
 func (c TracedCall) Publishes() bool { return c.command() == "PUBLISH" || c.command() == "SPUBLISH" }
 
 // Writes reports whether the call is of a command that may change data. PUBLISH
-// does not.
+// does not. A command that no script is known to use counts as one that does.
 func (c TracedCall) Writes() bool {
-	return c.command() != "" && !readCommands[c.command()] && !c.Publishes()
+	_, writes := luabox.Effect(c.Args)
+	return writes && !c.Publishes()
 }
 
 // Keys returns the keys that the call names; of PUBLISH there are none.
 func (c TracedCall) Keys() []string {
-	a := c.Args
-	switch name := c.command(); name {
-	case "", "PING", "ECHO", "TIME", "PUBLISH", "SPUBLISH":
-		return nil
-	case "MGET", "DEL", "UNLINK", "EXISTS", "TOUCH", "SINTER", "SUNION", "SDIFF", "SINTERSTORE", "SUNIONSTORE", "SDIFFSTORE":
-		return a[1:]
-	case "MSET", "MSETNX":
-		var keys []string
-		for i := 1; i < len(a); i += 2 {
-			keys = append(keys, a[i])
-		}
-		return keys
-	case "RENAME", "RENAMENX", "COPY", "SMOVE", "LMOVE", "RPOPLPUSH":
-		return a[1:min(3, len(a))]
-	case "XINFO", "XGROUP", "OBJECT":
-		return a[min(2, len(a)):min(3, len(a))]
-	case "XREAD", "XREADGROUP":
-		i := slices.IndexFunc(a, func(s string) bool { return strings.EqualFold(s, "STREAMS") })
-		return a[i+1 : i+1+(len(a)-i-1)/2]
-	case "ZUNIONSTORE", "ZINTERSTORE":
-		return slices.Concat(a[1:min(2, len(a))], numbered(a, 2))
-	case "ZUNION", "ZINTER", "SINTERCARD":
-		return numbered(a, 1)
-	}
-	return a[1:min(2, len(a))]
-}
-
-// numbered are the keys behind their count.
-func numbered(a []string, at int) []string {
-	if at >= len(a) {
-		return nil
-	}
-	n, err := strconv.Atoi(a[at])
-	if err != nil || n < 0 {
-		return nil
-	}
-	return a[at+1 : min(at+1+n, len(a))]
+	keys, _ := luabox.Effect(c.Args)
+	return keys
 }
 
 // KeyUse returns what the manifest says of a key, or of the Pub/Sub channel that

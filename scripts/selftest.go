@@ -114,6 +114,9 @@ func selfTest(ctx context.Context, in scratch, prefix string, all map[string]Scr
 			s = candidate
 		}
 		reply, err := in.run(ctx, s, args)
+		if errors.Is(err, luabox.ErrSyntax) {
+			return err // no call of it is to blame
+		}
 		if err != nil {
 			return fmt.Errorf("call %d, %s: %w", number, shown(call), err)
 		}

@@ -2,10 +2,12 @@ package scripts
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/redis/go-redis/v9"
 
@@ -89,6 +91,11 @@ func (p *Plane) SetSyncMode(ctx context.Context, m SyncMode, channels []string, 
 			return err
 		}
 	}
+	about := "all channels"
+	if len(channels) > 0 {
+		list, _ := json.Marshal(channels)
+		about = "channels " + string(list)
+	}
 	_, err = p.client.TxPipelined(ctx, func(tx redis.Pipeliner) error {
 		if len(channels) == 0 {
 			tx.Del(ctx, p.keys.syncModes())
@@ -97,6 +104,8 @@ func (p *Plane) SetSyncMode(ctx context.Context, m SyncMode, channels []string, 
 		for _, id := range channels {
 			tx.HSet(ctx, p.keys.syncModes(), id, string(m))
 		}
+		p.journalScript(ctx, tx, ScriptEvent{Script: "data_sync", Event: "sync", By: c.By,
+			Reason: strings.TrimSpace(c.Reason + " " + string(m) + " for " + about)}, p.localTime().UnixMilli())
 		tx.Publish(ctx, p.keys.scriptChanged(), "sync")
 		return nil
 	})

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -60,8 +61,10 @@ type ScriptEvent struct {
 	Position string    `json:"position"`
 	Time     time.Time `json:"time"`
 	Script   string    `json:"script"`
-	// Event is activated, rolled_back, canary, canary_ended or canary_refused.
-	Event   string `json:"event"`
+	// Event is activated, rolled_back, canary, canary_ended, canary_refused, or
+	// sync: channels changed their SyncMode, which the reason names.
+	Event string `json:"event"`
+	// Version is empty for sync.
 	Version string `json:"version"`
 	Before  string `json:"before,omitempty"`
 	By      string `json:"by,omitempty"`
@@ -380,7 +383,7 @@ func (p *Plane) ScriptJournal(ctx context.Context, after string, limit int) ([]S
 // CanaryScript puts a version of data_sync on trial: it is verified as
 // ActivateScript does and then used for some channels only. Every other script
 // serves more than one channel, and every other channel goes on with the active
-// version. Errors of the trial end it (see Options.TrialErrors).
+// version. Errors of the trial end it (see Options.Probation).
 func (p *Plane) CanaryScript(ctx context.Context, s Script, channels []string, c Change) error {
 	if s.Name != "data_sync" {
 		return fmt.Errorf("%w: script %s: only data_sync can be put on trial, other scripts belong to no channel", model.ErrInvalid, s.Name)
@@ -450,7 +453,7 @@ func (p *Plane) putOnTrial(ctx context.Context, tx *redis.Tx, s Script, channels
 		tx.HDel(ctx, p.keys.scriptRefused(s.Name), s.Version)
 		about, _ := json.Marshal(channels)
 		p.journalScript(ctx, tx, ScriptEvent{Script: s.Name, Event: "canary", Version: s.Version, By: c.By,
-			Reason: c.Reason + " for channels " + string(about)}, now)
+			Reason: strings.TrimSpace(c.Reason + " for channels " + string(about))}, now)
 		return nil
 	})
 	return err

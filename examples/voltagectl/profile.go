@@ -39,7 +39,10 @@ func runProfile(ctx context.Context, c *call) error {
 			if err != nil {
 				return err
 			}
-			return c.dryProfile(ctx, p, s, "on copies of the site's keys; nothing was written")
+			return c.dryProfile(ctx, p, s, "on copies of the site's keys, which stay as they are")
+		}
+		if _, err := mustBeActive(ctx, c, p, name); err != nil {
+			return err
 		}
 		f, err := p.RealProfile(ctx, name, c.runs, c.rest...)
 		if err != nil {

@@ -128,7 +128,7 @@ func runJournal(ctx context.Context, c *call) error {
 		}
 		rows := []string{"TIME\tSCRIPT\tEVENT\tVERSION\tBEFORE\tBY\tREASON"}
 		for _, e := range events {
-			rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%s", when(e.Time), e.Script, e.Event, e.Version, or(e.Before, "-"), or(e.By, "-"), or(e.Reason, "-")))
+			rows = append(rows, fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s\t%s", when(e.Time), e.Script, e.Event, or(e.Version, "-"), or(e.Before, "-"), or(e.By, "-"), or(e.Reason, "-")))
 		}
 		c.table(rows...)
 		return nil

@@ -151,9 +151,20 @@ func stored(ctx context.Context, p *scripts.Plane, name, version string) (script
 func active(ctx context.Context, p *scripts.Plane, name string) (scripts.Script, error) {
 	s, err := p.ScriptSource(ctx, name, "")
 	if errors.Is(err, scripts.ErrNotFound) {
-		if s, err := own(name); err == nil {
-			return s, nil
-		}
+		return own(name)
+	}
+	return s, err
+}
+
+// mustBeActive returns the active version, for a call that writes: on a site that
+// has none no engine ever ran, and a -site with a slip of the pen would come to be.
+func mustBeActive(ctx context.Context, c *call, p *scripts.Plane, name string) (scripts.Script, error) {
+	s, err := p.ScriptSource(ctx, name, "")
+	if !errors.Is(err, scripts.ErrNotFound) {
+		return s, err
+	}
+	if s, err = own(name); err == nil {
+		err = fmt.Errorf("script %s: no version is active on the site %q, as if no engine had ever run there: is -site right? Nothing was run", name, c.site)
 	}
 	return s, err
 }

@@ -43,7 +43,7 @@ func runTrace(ctx context.Context, c *call) error {
 		if c.folder+c.file+c.version != "" {
 			return usageError("only the active version runs for real: try another one with -dry-run")
 		}
-		s, err := active(ctx, p, name)
+		s, err := mustBeActive(ctx, c, p, name)
 		if err != nil {
 			return err
 		}

@@ -69,6 +69,20 @@ func makeCommands() map[string]command {
 	return all
 }
 
+// Effect says which keys a call names, and whether its command is one that may
+// change the data or, like PUBLISH, reach somebody. Of a command that is not known
+// here the first argument is taken for its key, and it may write.
+func Effect(args []string) (keys []string, writes bool) {
+	if len(args) == 0 {
+		return nil, false
+	}
+	c, ok := commands[strings.ToUpper(args[0])]
+	if !ok {
+		return args[1:min(2, len(args))], true
+	}
+	return c.keysOf(args), c.writes
+}
+
 // keysOf are the keys of a call; args[0] is the command's name.
 func (c command) keysOf(args []string) []string {
 	if c.keys != nil {
