@@ -30,18 +30,12 @@ func CheckScript(ctx context.Context, s Script) error {
 	}
 	own, ok := all[s.Name]
 	if !ok {
-		return fmt.Errorf("script %.64q: %w: this program calls no script of that name", s.Name, ErrNotFound)
+		return notCalled(s.Name)
 	}
 	if err := sameMajor(s.Name, s.Version, own.Version); err != nil {
 		return err
 	}
-	if len(s.Text) > MaxScript {
-		return fmt.Errorf("%w: %s has %d bytes: at most %d", ErrRefused, s.Name, len(s.Text), MaxScript)
-	}
-	if err := sandboxTest(ctx, all, own, s); err != nil {
-		return fmt.Errorf("%w: %w", ErrRefused, err)
-	}
-	return nil
+	return tryHere(ctx, all, own, s)
 }
 
 // DryRun is what a call of a script would do.

@@ -574,10 +574,6 @@ func TestDifferentialFixtures(t *testing.T) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
 			text, err := os.ReadFile(file)
 			require.NoError(t, err)
-			if reason, open := strings.CutPrefix(string(text), "# open: "); open {
-				reason, _, _ = strings.Cut(reason, "\n")
-				t.Skip("known, not mended yet: " + reason)
-			}
 			var steps []step
 			for line := range strings.Lines(string(text)) {
 				if strings.HasPrefix(line, "#") || strings.TrimSpace(line) == "" {

@@ -275,6 +275,33 @@ func TestFailoverThatLosesTheLastMoments(t *testing.T) {
 	})
 }
 
+// keepWriting writes numbers one by one from first on. stop ends that, and returns
+// the number that would have been next.
+func keepWriting(ctx context.Context, w *scripts.Writer, first int) (stop func() (next int, err error)) {
+	ended, writing := make(chan struct{}), make(chan error, 1)
+	next := first
+	go func() {
+		for {
+			select {
+			case <-ended:
+				writing <- nil
+				return
+			default:
+			}
+			if err := numbers(ctx, w, next, next+1); err != nil {
+				writing <- err
+				return
+			}
+			next++
+		}
+	}()
+	return func() (int, error) {
+		close(ended)
+		err := <-writing
+		return next, err
+	}
+}
+
 // A master that dies in the midst of everything may take the last batches with
 // it, but nothing in between, and nothing is there twice.
 func TestFailoverUnderLoad(t *testing.T) {
@@ -286,28 +313,11 @@ func TestFailoverUnderLoad(t *testing.T) {
 		w := s.NewWriter(s.lease, s.points)
 		require.NoError(t, numbers(ctx, w, 0, 100))
 		st.caughtUp()
-		stop, writing := make(chan struct{}), make(chan error, 1)
-		next := 100
-		go func() {
-			for {
-				select {
-				case <-stop:
-					writing <- nil
-					return
-				default:
-				}
-				if err := numbers(ctx, w, next, next+1); err != nil {
-					writing <- err
-					return
-				}
-				next++
-			}
-		}()
+		stop := keepWriting(ctx, w, 100)
 		st.kill()
 		st.promoted()
-		close(stop)
-		require.NoError(t, <-writing)
-		after := next
+		after, err := stop()
+		require.NoError(t, err)
 		require.NoError(t, numbers(ctx, w, after, after+100))
 		got := s.history(t)
 		require.Equal(t, sequence(0, 100), got[:100])
@@ -362,23 +372,7 @@ func TestResharding(t *testing.T) {
 	target := (home + 1) % 3
 	namedSite(t, s.client, n.SiteOn(target)) // a site that lives there: the node has the scripts
 	version := s.client.Get(ctx, s.key("mapping:version")).Val()
-	stop, writing := make(chan struct{}), make(chan error, 1)
-	next := 100
-	go func() {
-		for {
-			select {
-			case <-stop:
-				writing <- nil
-				return
-			default:
-			}
-			if err := numbers(ctx, w, next, next+1); err != nil {
-				writing <- err
-				return
-			}
-			next++
-		}
-	}()
+	stop := keepWriting(ctx, w, 100)
 	// first what every call looks at before anything else
 	first := func(keys []string) {
 		slices.SortFunc(keys, func(a, b string) int {
@@ -398,9 +392,8 @@ func TestResharding(t *testing.T) {
 		}
 		_, _ = s.Reconcile(short)
 	})
-	close(stop)
-	require.NoError(t, <-writing)
-	after := next
+	after, err := stop()
+	require.NoError(t, err)
 	require.NoError(t, numbers(ctx, w, after, after+100))
 	require.Equal(t, sequence(0, after+100), s.history(t))
 	require.Equal(t, 1, s.raised(t))

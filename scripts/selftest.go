@@ -52,16 +52,10 @@ var ErrRefused = errors.New("the script is refused")
 func (p *Plane) VerifyScript(ctx context.Context, s Script) error {
 	own, ok := p.scripts[s.Name]
 	if !ok {
-		return fmt.Errorf("script %.64q: %w: this program calls no script of that name", s.Name, ErrNotFound)
+		return notCalled(s.Name)
 	}
-	if len(s.Text) > MaxScript {
-		return fmt.Errorf("%w: %s has %d bytes: at most %d", ErrRefused, s.Name, len(s.Text), MaxScript)
-	}
-	if err := sandboxTest(ctx, p.ownScripts(), own.own, s); err != nil {
-		if ctx.Err() != nil {
-			return fmt.Errorf("script %s: the self-test was not finished: %w", s.Name, ctx.Err())
-		}
-		return fmt.Errorf("%w: %w", ErrRefused, err)
+	if err := tryHere(ctx, p.ownScripts(), own.own, s); err != nil {
+		return err
 	}
 	if err := p.loadEverywhere(ctx, &s); err != nil {
 		if errors.Is(err, ErrScript) {
@@ -76,6 +70,24 @@ func (p *Plane) VerifyScript(ctx context.Context, s Script) error {
 		return fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	return nil
+}
+
+// tryHere is what a script has to pass before any store sees it.
+func tryHere(ctx context.Context, all map[string]Script, own, s Script) error {
+	if len(s.Text) > MaxScript {
+		return fmt.Errorf("%w: %s has %d bytes: at most %d", ErrRefused, s.Name, len(s.Text), MaxScript)
+	}
+	if err := sandboxTest(ctx, all, own, s); err != nil {
+		if ctx.Err() != nil {
+			return fmt.Errorf("script %s: the self-test was not finished: %w", s.Name, ctx.Err())
+		}
+		return fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	return nil
+}
+
+func notCalled(name string) error {
+	return fmt.Errorf("script %.64q: %w: this program calls no script of that name", name, ErrNotFound)
 }
 
 func (p *Plane) ownScripts() map[string]Script {

@@ -198,7 +198,7 @@ func (p *Plane) admit(ctx context.Context, s Script, c Change) error {
 	}
 	own, ok := p.scripts[s.Name]
 	if !ok {
-		return fmt.Errorf("script %.64q: %w: this program calls no script of that name", s.Name, ErrNotFound)
+		return notCalled(s.Name)
 	}
 	if err := sameMajor(s.Name, s.Version, own.own.Version); err != nil {
 		return err

@@ -19,13 +19,22 @@ import (
 	"github.com/voltageems/voltage/channel/modbus/server"
 )
 
+// missing skips a test for want of what the machine has not; in CI that is a failure.
+func missing(t *testing.T, format string, args ...any) {
+	t.Helper()
+	if os.Getenv("VOLTAGE_CI") == "1" {
+		t.Fatalf(format, args...)
+	}
+	t.Skipf(format, args...)
+}
+
 // plug makes a pseudo terminal whose other end is reached by the path device,
 // and serves it until it is unplugged.
 func plug(t *testing.T, srv *server.Server, device string) (unplug func()) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		t.Skipf("no pseudo terminals here: %v", err)
+		missing(t, "no pseudo terminals here: %v", err)
 	}
 	number := 0
 	require.NoError(t, withFD(master, func(fd int) error {
@@ -39,7 +48,7 @@ func plug(t *testing.T, srv *server.Server, device string) (unplug func()) {
 	// While nobody holds the other end, reading this one fails.
 	holder, err := os.OpenFile(name, os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
-		t.Skipf("no pseudo terminals here: %v", err)
+		missing(t, "no pseudo terminals here: %v", err)
 	}
 	_ = os.Remove(device)
 	require.NoError(t, os.Symlink(name, device))
@@ -173,7 +182,7 @@ func TestMbpoll(t *testing.T) {
 	t.Parallel()
 	program, err := exec.LookPath("mbpoll")
 	if err != nil {
-		t.Skip("mbpoll is not installed")
+		missing(t, "mbpoll is not installed")
 	}
 	memory := &server.Memory{}
 	memory.SetRegisters(server.HoldingRegister, 4, 1234, 4321)

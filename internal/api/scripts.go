@@ -189,20 +189,10 @@ func (h *Handler) activateScript(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (h *Handler) rollbackScript(w http.ResponseWriter, r *http.Request) error {
-	ctx, cancel := limited(r)
-	defer cancel()
-	store, name, err := h.changing(r)
-	if err != nil {
+	return h.change(w, r, func(ctx context.Context, store ScriptStore, name string, c scripts.Change) error {
+		_, err := store.RollbackScript(ctx, name, c)
 		return err
-	}
-	c, err := readChange(w, r, true, nil)
-	if err != nil {
-		return err
-	}
-	if _, err := store.RollbackScript(ctx, name, c); err != nil {
-		return scriptProblem(err)
-	}
-	return h.state(ctx, w, store, name)
+	})
 }
 
 func (h *Handler) canaryScript(w http.ResponseWriter, r *http.Request) error {
@@ -238,6 +228,16 @@ func (h *Handler) canaryScript(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (h *Handler) endCanary(w http.ResponseWriter, r *http.Request) error {
+	return h.change(w, r, func(ctx context.Context, store ScriptStore, name string, c scripts.Change) error {
+		return store.EndCanary(ctx, name, c)
+	})
+}
+
+// change does to a script what needs nothing but a name and a reason, and answers
+// its state.
+func (h *Handler) change(w http.ResponseWriter, r *http.Request,
+	do func(ctx context.Context, store ScriptStore, name string, c scripts.Change) error,
+) error {
 	ctx, cancel := limited(r)
 	defer cancel()
 	store, name, err := h.changing(r)
@@ -248,7 +248,7 @@ func (h *Handler) endCanary(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := store.EndCanary(ctx, name, c); err != nil {
+	if err := do(ctx, store, name, c); err != nil {
 		return scriptProblem(err)
 	}
 	return h.state(ctx, w, store, name)
