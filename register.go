@@ -71,7 +71,7 @@ func (e *Engine) RegisterChannel(c channel.Config) error {
 		return err
 	}
 	c = c.WithDefaults()
-	c.Points = slices.Clone(c.Points)
+	c.Points, c.Scans = slices.Clone(c.Points), maps.Clone(c.Scans)
 	// The driver is made once to check its settings and addresses.
 	if _, err := c.NewDriver(e.log, e.cfg.Clock); err != nil {
 		return err

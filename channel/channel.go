@@ -46,6 +46,25 @@ type Writer interface {
 	Write(ctx context.Context, w Write) (Outcome, error)
 }
 
+// Demander is implemented by drivers that can read points when they are asked
+// to, whatever their scan class.
+type Demander interface {
+	// Demand has the points of the given ids read as soon as possible: a Read
+	// that waits for its time returns with them. It does not wait itself and
+	// may be called from any goroutine. Ids that the channel does not have are
+	// an error that wraps model.ErrInvalid, and nothing is read then. What is
+	// not read when the connection ends is forgotten.
+	Demand(points ...string) error
+}
+
+// Planner is implemented by polling drivers that can say what they ask the
+// device for.
+type Planner interface {
+	// Plan describes, for people, the requests of each scan class with all points,
+	// as they are before anything was learned of the device. It does no I/O.
+	Plan() string
+}
+
 // Write is one value on its way to the device.
 type Write struct {
 	// Point is the point's definition, as the channel's configuration has it.
@@ -101,25 +120,34 @@ type Setup struct {
 	Points []model.Point
 	// Scan is the time from one polling round to the next.
 	Scan time.Duration
+	// Scans are the further scan classes; see Period. Nil is allowed.
+	Scans map[string]time.Duration
 	// Timeout bounds one request to the device.
 	Timeout time.Duration
 	Log     *slog.Logger
 	Clock   model.Clock
 }
 
+// Period returns the time from one round to the next in which the point is
+// read, or 0 when it is read once (ScanOnce) or on demand (ScanDemand).
+func (s Setup) Period(p model.Point) time.Duration { return period(s.Scan, s.Scans, p.Scan) }
+
 // Factory makes the driver of one channel. It checks the points' addresses and
 // the driver's own settings, all of them, and does no I/O. Errors name the
 // point and what is wrong with it.
 type Factory func(Setup) (Driver, error)
 
-// Kind makes a driver known to configuration files, where channels say
-// "driver: NAME" and keep the driver's settings in a section of that name.
-// A driver's package offers its kinds as values or functions; channel/all
-// gathers those of Voltage.
+// Kind makes a driver, or a server, known to configuration files, where channels
+// say "driver: NAME" and servers "server: NAME", and keep the settings in a
+// section of that name. A package offers its kinds as values or functions;
+// channel/all gathers those of Voltage.
 type Kind struct {
-	// Name is how a file names the driver, such as "modbus-tcp".
+	// Name is how a file names the driver, such as "modbus-tcp". A driver and a
+	// server may have the same name.
 	Name string
-	// Open decodes the settings section into a struct of the driver's own,
+	// Serve is what Open is, for a server. A Kind has either Open or Serve.
+	Serve func(decode func(any) error) (ServerFactory, error)
+	// Open makes the Factory of a driver. It decodes the settings section into a struct of the driver's own,
 	// with yaml tags, by calling decode once, and returns the Factory. decode
 	// refuses unknown fields and names the line. A nil section decodes to
 	// nothing.

@@ -17,6 +17,10 @@ const (
 	DefaultRefresh = time.Minute
 	// MinScan keeps a mistyped scan time from overrunning a device.
 	MinScan = time.Millisecond
+	// ScanOnce and ScanDemand are the scan classes that every channel has: read
+	// once after each connect, and read only when asked for. See Demander.
+	ScanOnce   = "once"
+	ScanDemand = "demand"
 	// MaxPoints bounds one channel. Hashes in Redis are to stay under 1,000
 	// fields of one kind; above that the engine warns.
 	MaxPoints = 10000
@@ -33,12 +37,16 @@ type Config struct {
 	Driver Factory
 	// Scan is the time from one polling round to the next. Zero means 1 s.
 	Scan time.Duration
+	// Scans are further scan classes by name, such as "fast" and "slow", each with
+	// the time from one round to the next. Points name theirs in Point.Scan.
+	Scans map[string]time.Duration
 	// Timeout bounds one request to the device. Zero means 1 s.
 	Timeout time.Duration
 	// Stale is how long the channel may be silent before its points turn
-	// stale. Zero means 3 scans, but at least 100 ms; negative means never,
-	// which suits devices that speak only on change, and is the default for
-	// channels without a driver.
+	// stale. Zero means 3 scans of the fastest scan class that a point has, but at
+	// least 100 ms; negative means never, which suits devices that speak only on
+	// change, and is the default for channels without a driver and for those
+	// whose points are all read once or on demand.
 	Stale time.Duration
 	// Refresh is how often every value is written again although it did not
 	// change. Zero means 1 minute.
@@ -69,12 +77,36 @@ func (c Config) WithDefaults() Config {
 		c.Refresh = DefaultRefresh
 	}
 	if c.Stale == 0 {
-		c.Stale = max(3*c.Scan, 100*time.Millisecond)
-		if c.Driver == nil {
-			c.Stale = -1
+		c.Stale = -1
+		if fastest := c.fastest(); c.Driver != nil && fastest > 0 {
+			c.Stale = max(3*fastest, 100*time.Millisecond)
 		}
 	}
 	return c
+}
+
+// fastest returns the shortest time between two rounds of a class that points
+// have; 0 when none is read again and again.
+func (c Config) fastest() time.Duration {
+	if len(c.Points) == 0 {
+		return c.Scan
+	}
+	shortest := time.Duration(0)
+	for _, p := range c.Points {
+		if d := period(c.Scan, c.Scans, p.Scan); d > 0 && (shortest == 0 || d < shortest) {
+			shortest = d
+		}
+	}
+	return shortest
+}
+
+// period returns the time between two rounds of a scan class; 0 for those that
+// have none.
+func period(scan time.Duration, scans map[string]time.Duration, class string) time.Duration {
+	if class == "" {
+		return scan
+	}
+	return scans[class]
 }
 
 // Validate returns a model.ErrInvalid that names the channel and what is wrong
@@ -92,6 +124,16 @@ func (c Config) Validate() error {
 			return fmt.Errorf("%w: channel %s: %s %s: want at least %s", model.ErrInvalid, c.ID, d.field, d.value, d.min)
 		}
 	}
+	for _, class := range slices.Sorted(maps.Keys(c.Scans)) {
+		switch d := c.Scans[class]; {
+		case !model.ValidID(class):
+			return fmt.Errorf("%w: channel %s: scans %.80q: use 1 to %d of A-Z a-z 0-9 _ . -", model.ErrInvalid, c.ID, class, model.MaxIDLength)
+		case class == ScanOnce || class == ScanDemand:
+			return fmt.Errorf("%w: channel %s: scans %s: every channel has this scan class, and it has no time", model.ErrInvalid, c.ID, class)
+		case d < MinScan:
+			return fmt.Errorf("%w: channel %s: scans %s %s: want at least %s", model.ErrInvalid, c.ID, class, d, MinScan)
+		}
+	}
 	if len(c.Points) > MaxPoints {
 		return fmt.Errorf("%w: channel %s: %d points: at most %d", model.ErrInvalid, c.ID, len(c.Points), MaxPoints)
 	}
@@ -104,6 +146,10 @@ func (c Config) Validate() error {
 			return fmt.Errorf("%w: channel %s: point %s is there twice", model.ErrInvalid, c.ID, p.ID)
 		}
 		seen[p.ID] = true
+		if _, known := c.Scans[p.Scan]; p.Scan != "" && p.Scan != ScanOnce && p.Scan != ScanDemand && !known {
+			return fmt.Errorf("%w: channel %s: point %s: scan %.80q: want one of the channel's scan classes, %s, %s, or nothing",
+				model.ErrInvalid, c.ID, p.ID, p.Scan, ScanOnce, ScanDemand)
+		}
 	}
 	return nil
 }
@@ -124,7 +170,7 @@ func (c Config) NewDriver(log *slog.Logger, clock model.Clock) (d Driver, err er
 	for i := range points {
 		points[i].Labels = maps.Clone(points[i].Labels)
 	}
-	d, err = c.Driver(Setup{ID: c.ID, Points: points, Scan: c.Scan, Timeout: c.Timeout, Log: log.With("channel", c.ID), Clock: clock})
+	d, err = c.Driver(Setup{ID: c.ID, Points: points, Scan: c.Scan, Scans: maps.Clone(c.Scans), Timeout: c.Timeout, Log: log.With("channel", c.ID), Clock: clock})
 	if err != nil {
 		return nil, fmt.Errorf("channel %s: %w", c.ID, err)
 	}

@@ -71,6 +71,10 @@ type Point struct {
 	// Address says where the device keeps it, in the driver's own notation,
 	// such as "holding:100:float32". Points of a channel without a driver have none.
 	Address string `json:"address,omitempty" yaml:"address"`
+	// Scan names the scan class with which a polling driver reads the point: one
+	// of the channel's Scans, "once" for once after each connect, or "demand" for
+	// only when it is asked for. Empty means with the channel's Scan.
+	Scan string `json:"scan,omitempty" yaml:"scan"`
 	// Scale and Offset turn the device's number into the unit:
 	// value = raw·Scale + Offset. A zero Scale means 1.
 	Scale  float64 `json:"scale,omitempty" yaml:"scale"`
