@@ -35,6 +35,8 @@ type options struct {
 	unit     int
 	limits   limits
 	multiple bool
+	parts    string // how parts of registers are written; empty for not at all
+	joined   bool   // function 23 for points with ReadBack
 }
 
 // Option changes how a unit or a connection is treated. Values out of range
@@ -59,6 +61,36 @@ func MaxGap(registers int) Option { return func(o *options) { o.limits.maxGap = 
 // MultipleWrites writes single registers with function 16 and coils with
 // function 15, for devices that do not know functions 6 and 5.
 func MultipleWrites() Option { return func(o *options) { o.multiple = true } }
+
+// The ways to write a part of a register; see PartWrites.
+const (
+	PartsMask    = "mask"
+	PartsRewrite = "rewrite"
+)
+
+// PartWrites lets points that are a part of a register (bit, bits, int8 and
+// uint8) be controls and adjustments, and says how they are written. Without it
+// such points are refused.
+//
+// PartsMask, "mask", uses function 22, by which the device itself changes the
+// part and nothing else. Few devices know it.
+//
+// PartsRewrite, "rewrite", reads the register, changes the part and writes the
+// register back with function 6, or 16 with MultipleWrites. No other request of
+// this bus comes in between, but what the device itself or another client
+// changes in the rest of the register between the two is undone, without a trace.
+// Use it only for registers that nobody else changes. A register whose reading
+// has a side effect, or which holds something else when it is read, must not be
+// written so either. A read that fails leaves the command NotSent, or Refused
+// where the device answers it with an exception.
+func PartWrites(how string) Option { return func(o *options) { o.parts = how } }
+
+// ReadWrite writes holding registers of points with ReadBack with function 23,
+// which writes and then reads in one request. When the value in the answer is
+// the one that was written, it settles the command; else it is read back as
+// without this option. Coils, parts of registers and points without ReadBack
+// are written as without it.
+func ReadWrite() Option { return func(o *options) { o.joined = true } }
 
 // ConnectTimeout bounds the making of the connection. The default is 3 s. The
 // time for each request is the channel's Timeout.
@@ -164,6 +196,9 @@ func (b *Bus) check(o options) error {
 	}
 	if o.limits.maxGap < 0 || o.limits.maxGap > DefaultMaxRead {
 		bad("max gap", o.limits.maxGap, "0 to 125 registers")
+	}
+	if o.parts != "" && o.parts != PartsMask && o.parts != PartsRewrite {
+		bad("part writes", fmt.Sprintf("%.20q", o.parts), "mask or rewrite")
 	}
 	if o.line.connectTimeout <= 0 {
 		bad("connect timeout", o.line.connectTimeout, "more than 0")

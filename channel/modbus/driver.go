@@ -60,12 +60,15 @@ func newDriver(l *line, o options, s channel.Setup) (*driver, error) {
 	d.samples = make([]model.Sample, len(s.Points))
 	var errs []error
 	for i, p := range s.Points {
-		a, err := checkPoint(p)
+		a, err := checkPoint(p, o.parts)
 		if err == nil && !a.space.bits() && a.width() > o.limits.maxRead {
 			err = fmt.Errorf("address %s: %d registers, and one request may read %d", a, a.width(), o.limits.maxRead)
 		}
 		if err == nil && d.member.mute && (!p.Kind.Writable() || p.ReadBack) {
 			err = errors.New("unit 0 is all units of the line, which can be written and not be read")
+		}
+		if err == nil && d.member.mute && a.typ.partial() && o.parts == PartsRewrite {
+			err = fmt.Errorf("address %s: unit 0 is all units of the line, and part writes by rewrite would have to read it", a)
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%w: channel %s: point %s: %w", model.ErrInvalid, s.ID, p.ID, err))
@@ -85,8 +88,9 @@ func newDriver(l *line, o options, s channel.Setup) (*driver, error) {
 	return d, nil
 }
 
-// checkPoint returns the point's address, or what is wrong with it.
-func checkPoint(p model.Point) (address, error) {
+// checkPoint returns the point's address, or what is wrong with it. parts is the
+// option PartWrites.
+func checkPoint(p model.Point, parts string) (address, error) {
 	a, err := parseAddress(p.Address)
 	switch {
 	case err != nil:
@@ -99,8 +103,8 @@ func checkPoint(p model.Point) (address, error) {
 		return a, nil
 	case a.space != coil && a.space != holding:
 		return a, fmt.Errorf("address %s: %s points are written, and the space %s is read-only", a, p.Kind, spaceNames[a.space])
-	case a.space == holding && a.typ.partial():
-		return a, fmt.Errorf("address %s: %s points are written, and to write a part of a register, which is not supported, would undo what the device changes in the rest", a, p.Kind)
+	case a.space == holding && a.typ.partial() && parts == "":
+		return a, fmt.Errorf("address %s: %s points are written, and %s is a part of a register: say how with the option part_writes (PartWrites), mask or rewrite", a, p.Kind, a.typeName())
 	case a.checks != nil && a.checks.rate > 0:
 		return a, fmt.Errorf("address %s: %s points are written, and a command may change them at any rate", a, p.Kind)
 	}

@@ -16,6 +16,8 @@ type settings struct {
 	MaxRead        *int           `yaml:"max_read"`
 	MaxGap         *int           `yaml:"max_gap"`
 	MultipleWrites bool           `yaml:"multiple_writes"`
+	PartWrites     *string        `yaml:"part_writes"`
+	ReadWrite      bool           `yaml:"read_write"`
 	ConnectTimeout *time.Duration `yaml:"connect_timeout"`
 	Delay          *time.Duration `yaml:"delay"`
 }
@@ -33,6 +35,12 @@ func (s settings) options() []Option {
 	}
 	if s.MultipleWrites {
 		opts = append(opts, MultipleWrites())
+	}
+	if s.PartWrites != nil {
+		opts = append(opts, PartWrites(*s.PartWrites))
+	}
+	if s.ReadWrite {
+		opts = append(opts, ReadWrite())
 	}
 	if s.ConnectTimeout != nil {
 		opts = append(opts, ConnectTimeout(*s.ConnectTimeout))
@@ -89,6 +97,8 @@ func (serialLine) alone() bool { return false }
 //	  max_read: 125              # see MaxRead, default 125
 //	  max_gap: 8                 # see MaxGap, default 8
 //	  multiple_writes: false     # see MultipleWrites
+//	  part_writes: mask          # or rewrite; see PartWrites, default none
+//	  read_write: false          # see ReadWrite
 //	  connect_timeout: 3s        # default 3s
 //	  delay: 0s                  # see Delay
 //	  exclusive: false           # a connection of its own
