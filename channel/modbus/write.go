@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/voltageems/voltage/channel"
@@ -69,11 +68,7 @@ func (d *driver) write(ctx context.Context, w channel.Write) (channel.Outcome, e
 	sent, err := d.line.exchange(ctx, &d.member, d.command, d.setup.Timeout)
 	out.Result = result(sent, err)
 	if out.Result >= channel.Sent {
-		d.mu.Lock()
-		if !slices.Contains(d.written, i) {
-			d.written = append(d.written, i)
-		}
-		d.mu.Unlock()
+		d.wrote(i)
 	}
 	if !p.ReadBack || out.Result < channel.Sent || ctx.Err() != nil || errors.Is(err, channel.ErrNotConnected) {
 		return out, err
