@@ -76,7 +76,8 @@ type slot struct {
 }
 
 // NewTimetable returns the timetable of classes, which go ahead of each other in
-// their order. The device's name makes the shift of the grids.
+// their order. The device's name makes the shift of the grids; without one there
+// is none, and the first round is on the grid.
 func NewTimetable(device string, classes []Class) *Timetable {
 	t := &Timetable{slots: make([]slot, len(classes)), ended: -1}
 	for i, c := range classes {
@@ -87,8 +88,8 @@ func NewTimetable(device string, classes []Class) *Timetable {
 
 // shift returns more than 0 and at most the period.
 func shift(device string, c Class) time.Duration {
-	if c.Period <= 0 {
-		return 0
+	if c.Period <= 0 || device == "" {
+		return max(c.Period, 0)
 	}
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(device + "\x00" + c.Name)) // never fails

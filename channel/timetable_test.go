@@ -182,3 +182,12 @@ func TestTimetableSpreads(t *testing.T) {
 		assert.InDelta(t, 100, n, 50, "second %d", k)
 	}
 }
+
+func TestTimetableWithoutADevice(t *testing.T) {
+	t.Parallel()
+	tt := table("", 10)
+	tt.Start(noon)
+	round(tt, noon)
+	wait, _ := tt.Wait(noon)
+	assert.Equal(t, 10*time.Second, wait, "the first round is on the grid")
+}

@@ -32,7 +32,7 @@ type class struct {
 
 	// the round under way, whose requests Read may send one at a time
 	begun   bool
-	whole   bool   // it reads all points of the class
+	whole   bool // it reads all points of the class
 	time    time.Time
 	todo    []span // all requests so far, those of the beginning first
 	planned int    // how many of them are there from the beginning
