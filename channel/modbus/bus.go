@@ -19,13 +19,21 @@ const (
 	DefaultPort           = 502
 	DefaultMaxRead        = 125
 	DefaultMaxGap         = 8
+	DefaultPipeline       = 1
 	DefaultConnectTimeout = 3 * time.Second
+)
+
+// The most that Retries and Pipeline take.
+const (
+	maxRetries  = 5
+	maxPipeline = 16
 )
 
 // lineOptions are those of a connection.
 type lineOptions struct {
 	connectTimeout time.Duration
 	delay          time.Duration
+	connectDelay   time.Duration
 	serial         serialOptions
 }
 
@@ -37,6 +45,8 @@ type options struct {
 	multiple bool
 	parts    string // how parts of registers are written; empty for not at all
 	joined   bool   // function 23 for points with ReadBack
+	retries  int
+	pipeline int
 }
 
 // Option changes how a unit or a connection is treated. Values out of range
@@ -101,6 +111,27 @@ func ConnectTimeout(d time.Duration) Option { return func(o *options) { o.line.c
 // default is none.
 func Delay(d time.Duration) Option { return func(o *options) { o.line.delay = d } }
 
+// ConnectDelay sets a pause between the making of the connection and the first
+// request on it, for devices and gateways that drop what comes too early, up to
+// 1 min. Commands wait for its end too. The default is none.
+func ConnectDelay(d time.Duration) Option { return func(o *options) { o.line.connectDelay = d } }
+
+// Retries sets how often a read that was not answered, or with what is no
+// answer, is repeated within its round, 0 to 5. The default is 0: the next round
+// is soon enough. Writes are never repeated, and neither is what the unit, or a
+// gateway, refused. A unit counts as dead only after as many more requests.
+func Retries(n int) Option { return func(o *options) { o.retries = n } }
+
+// Pipeline sets how many requests of a round are sent together on Modbus TCP, 1
+// to 16, without waiting for the answer to one before the next is sent. That
+// saves a round trip each on networks and in devices that are slow to turn
+// around. The default is 1, which every device understands: many have room for
+// one request and lose or mix up others. Answers are told apart by transaction
+// id. What is lost is asked for once more alone; when a unit answered alone what
+// it had lost three times in a row, its requests go alone until the next
+// connect, and the log says so. Commands wait for the end of what was sent together.
+func Pipeline(n int) Option { return func(o *options) { o.pipeline = n } }
+
 // TCP returns the Factory of a Modbus TCP device at address, host:port or host
 // alone for port 502. It is a Bus with one unit.
 func TCP(address string, opts ...Option) channel.Factory {
@@ -138,6 +169,8 @@ func newBus(name string, err error, opts []Option) *Bus {
 		line:   lineOptions{connectTimeout: DefaultConnectTimeout, serial: defaultSerial},
 		unit:   DefaultUnit,
 		limits: limits{maxRead: DefaultMaxRead, maxGap: DefaultMaxGap},
+
+		pipeline: DefaultPipeline,
 	}
 	for _, set := range opts {
 		set(&o)
@@ -146,6 +179,7 @@ func newBus(name string, err error, opts []Option) *Bus {
 		name:           name,
 		connectTimeout: o.line.connectTimeout,
 		delay:          o.line.delay,
+		connectDelay:   o.line.connectDelay,
 		attached:       map[*member]struct{}{},
 	}}
 }
@@ -159,8 +193,8 @@ func dialTCP(target string) func(context.Context) (net.Conn, error) {
 
 // Unit returns the Factory of the unit with id n, 0 to 255; with RTU, 1 to 247,
 // or 0 for the broadcast to all units. Its options come on top of those of the
-// bus; those of the connection, ConnectTimeout, Delay, Baud, Parity and
-// StopBits, belong to the bus and are refused here. Several channels may have
+// bus; those of the connection, ConnectTimeout, Delay, ConnectDelay, Baud, Parity
+// and StopBits, belong to the bus and are refused here. Several channels may have
 // one unit.
 func (b *Bus) Unit(n int, opts ...Option) channel.Factory {
 	o := b.options
@@ -206,8 +240,20 @@ func (b *Bus) check(o options) error {
 	if o.line.delay < 0 || o.line.delay > time.Minute {
 		bad("delay", o.line.delay, "0 to 1m")
 	}
+	if o.line.connectDelay < 0 || o.line.connectDelay > time.Minute {
+		bad("connect delay", o.line.connectDelay, "0 to 1m")
+	}
+	if o.retries < 0 || o.retries > maxRetries {
+		bad("retries", o.retries, "0 to 5")
+	}
+	switch {
+	case o.pipeline < 1 || o.pipeline > maxPipeline:
+		bad("pipeline", o.pipeline, "1 to 16 requests")
+	case o.pipeline > 1 && b.line.rtu:
+		bad("pipeline", o.pipeline, "1: RTU frames have no transaction id, so one request at a time is under way")
+	}
 	if o.line != b.options.line {
-		errs = append(errs, fmt.Errorf("%w: modbus: unit %d: connect timeout, delay and the settings of a serial line belong to the bus", model.ErrInvalid, o.unit))
+		errs = append(errs, fmt.Errorf("%w: modbus: unit %d: connect timeout, delay, connect delay and the settings of a serial line belong to the bus", model.ErrInvalid, o.unit))
 	}
 	if !b.serial && o.line.serial != defaultSerial {
 		errs = append(errs, fmt.Errorf("%w: modbus: %s: baud, parity and stop bits belong to serial lines", model.ErrInvalid, b.line.name))

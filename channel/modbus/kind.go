@@ -20,6 +20,9 @@ type settings struct {
 	ReadWrite      bool           `yaml:"read_write"`
 	ConnectTimeout *time.Duration `yaml:"connect_timeout"`
 	Delay          *time.Duration `yaml:"delay"`
+	ConnectDelay   *time.Duration `yaml:"connect_delay"`
+	Retries        *int           `yaml:"retries"`
+	Pipeline       *int           `yaml:"pipeline"`
 }
 
 func (s settings) options() []Option {
@@ -47,6 +50,15 @@ func (s settings) options() []Option {
 	}
 	if s.Delay != nil {
 		opts = append(opts, Delay(*s.Delay))
+	}
+	if s.ConnectDelay != nil {
+		opts = append(opts, ConnectDelay(*s.ConnectDelay))
+	}
+	if s.Retries != nil {
+		opts = append(opts, Retries(*s.Retries))
+	}
+	if s.Pipeline != nil {
+		opts = append(opts, Pipeline(*s.Pipeline))
 	}
 	return opts
 }
@@ -101,10 +113,13 @@ func (serialLine) alone() bool { return false }
 //	  read_write: false          # see ReadWrite
 //	  connect_timeout: 3s        # default 3s
 //	  delay: 0s                  # see Delay
+//	  connect_delay: 0s          # see ConnectDelay
+//	  retries: 0                 # see Retries
+//	  pipeline: 1                # see Pipeline; not with RTU
 //	  exclusive: false           # a connection of its own
 //
-// Channels with the same address, connect_timeout and delay share one
-// connection, because many gateways and devices accept only a few and answer
+// Channels with the same address, connect_timeout, delay and connect_delay share
+// one connection, because many gateways and devices accept only a few and answer
 // one request at a time anyway. A channel with exclusive does not take part.
 // The sharing is among the channels that were opened with the same Kind value.
 func Kind() channel.Kind { return kind[network]("modbus-tcp", NewBus) }
@@ -124,7 +139,7 @@ func RTUOverTCPKind() channel.Kind { return kind[network]("modbus-rtu-tcp", NewR
 //
 // and all that Kind has but address and exclusive. Channels with the same
 // device share it, and must agree about baud, parity, stop_bits,
-// connect_timeout and delay.
+// connect_timeout, delay and connect_delay.
 func RTUKind() channel.Kind {
 	return kind[serialLine]("modbus-rtu", NewRTUBus)
 }
@@ -166,7 +181,7 @@ func kind[S interface {
 			defer mu.Unlock()
 			if known, ok := buses[key]; ok {
 				if known.options.line != o.line {
-					return nil, fmt.Errorf("%w: modbus: device %s: another channel has it with a different baud, parity, stop_bits, connect_timeout or delay", model.ErrInvalid, address)
+					return nil, fmt.Errorf("%w: modbus: device %s: another channel has it with a different baud, parity, stop_bits, connect_timeout, delay or connect_delay", model.ErrInvalid, address)
 				}
 				b = known
 			} else {

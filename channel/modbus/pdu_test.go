@@ -121,12 +121,11 @@ func TestExceptionText(t *testing.T) {
 // receiver is a connection that has sent the given number of requests, the
 // last of which is request, and whose peer sent stream.
 func receiver(stream []byte, issued uint32) *conn {
-	return &conn{r: bufio.NewReaderSize(bytes.NewReader(stream), 2*(headerSize+maxLength)), framer: gb.NewTCPClientHandler(""), issued: issued}
+	return &conn{r: bufio.NewReaderSize(bytes.NewReader(stream), 2*(headerSize+maxLength)), last: uint16(issued), issued: issued}
 }
 
 func TestReceive(t *testing.T) {
 	t.Parallel()
-	request := unhex(t, "00 05 00 00 00 06 01 03 00 00 00 01")
 	for _, c := range []struct{ name, stream, want, failure string }{
 		{"answer", "00 05 00 00 00 05 01 03 02 12 34", "00 05 00 00 00 05 01 03 02 12 34", ""},
 		{"earlier answer", "00 04 00 00 00 05 01 03 02 12 34", "", ""},
@@ -140,15 +139,18 @@ func TestReceive(t *testing.T) {
 		{"cut off in the header", "00 05 00", "", "EOF"},
 		{"nothing", "", "", "EOF"},
 	} {
-		frame, err := receiver(unhex(t, c.stream), 5).receive(request)
+		frame, err := receiver(unhex(t, c.stream), 5).receive()
 		if c.failure != "" {
 			require.ErrorContains(t, err, c.failure, c.name)
 			continue
 		}
 		require.NoError(t, err, c.name)
+		asks := []ask{{id: 4, done: true}, {id: 5}}
+		a := waiting(asks, binary.BigEndian.Uint16(frame))
 		if c.want == "" {
-			assert.Nil(t, frame, c.name)
+			assert.Nil(t, a, c.name)
 		} else {
+			assert.Same(t, &asks[1], a, c.name)
 			assert.Equal(t, unhex(t, c.want), frame, c.name)
 		}
 	}
@@ -158,9 +160,9 @@ func TestReceive(t *testing.T) {
 func TestReceiveAfterWrap(t *testing.T) {
 	t.Parallel()
 	late := unhex(t, "FF FE 00 00 00 05 01 03 02 12 34")
-	frame, err := receiver(late, 1<<16).receive(unhex(t, "00 01"))
+	frame, err := receiver(late, 1<<16).receive()
 	require.NoError(t, err)
-	require.Nil(t, frame)
+	require.Nil(t, waiting([]ask{{id: 0}}, binary.BigEndian.Uint16(frame)))
 }
 
 // FuzzAnswer feeds arbitrary bytes to the way of an answer: what comes out is
@@ -195,24 +197,18 @@ func FuzzAnswer(f *testing.F) {
 			request.Data = append(request.Data, 0, 0, 0, 1, 2, 0, 0)
 		}
 		c := receiver(stream, 5)
-		c.framer.SlaveId = 1
-		frame := append([]byte{0, 5, 0, 0, 0, 6, 1, function}, request.Data...)
 		for {
-			answer, err := c.receive(frame)
+			answer, err := c.receive()
 			if err != nil {
 				return
 			}
-			if answer == nil {
+			asks := []ask{{request: *request, id: 5}}
+			a := waiting(asks, binary.BigEndian.Uint16(answer))
+			if a == nil {
 				continue
 			}
-			if err := c.framer.Verify(frame, answer); err != nil {
-				return
-			}
-			pdu, err := c.framer.Decode(answer)
-			if err != nil {
-				t.Fatalf("a frame that was received whole does not decode: % x: %v", answer, err)
-			}
-			data, err := checkAnswer(request, pdu)
+			a.take(1, answer)
+			data, err := a.data, a.err
 			var ex *Exception
 			switch {
 			case errors.As(err, &ex):
