@@ -23,15 +23,15 @@ const (
 	loadMaxCSV  = 16 << 20
 )
 
-// LoadConfig reads a configuration file in YAML and the CSV point tables that it
-// names, as docs/configuration.md describes them. The kinds are the drivers that
-// the file may use: channel/all gathers those of Voltage, and a program adds its
-// own.
+// LoadConfig reads a configuration file in YAML and the CSV tables that it
+// names, as docs/configuration.md describes them. The kinds are the drivers and
+// servers that the file may use: channel/all gathers those of Voltage, and a
+// program adds its own.
 //
 //	cfg, err := voltage.LoadConfig("site.yaml", all.Kinds()...)
 //
-// Relative paths in the file count from the file's folder. ${NAME} in the store
-// and driver sections is replaced by the environment variable. LoadConfig reads
+// Relative paths in the file count from the file's folder. ${NAME} in the
+// sections of the store, drivers and servers is replaced by the environment variable. LoadConfig reads
 // files and the environment and does no other I/O.
 //
 // The error names every fault of all files, up to 50, each with file, line and
@@ -50,14 +50,18 @@ func LoadConfig(path string, kinds ...channel.Kind) (Config, error) {
 func loadConfig(path string, data []byte, kinds []channel.Kind, read func(string, int64) ([]byte, error), env func(string) (string, bool)) (Config, error) {
 	l := &loader{
 		read: read, env: env, path: path, dir: filepath.Dir(path), files: []string{path},
-		kinds: map[string]channel.Kind{}, tables: map[string]*loadTable{}, fields: map[reflect.Type]*loadFields{},
+		kinds: map[string]channel.Kind{}, servers: map[string]channel.Kind{}, rows: map[string]loadRows{}, tables: map[string]*loadTable{}, fields: map[reflect.Type]*loadFields{},
 		seen: map[string]bool{}, ids: map[string]int{}, broken: map[string]bool{}, budget: loadMaxNodes,
 	}
 	for _, k := range kinds {
-		if _, ok := l.kinds[k.Name]; ok || k.Name == "" || k.Open == nil {
-			return Config{}, fmt.Errorf("%w: LoadConfig: driver kind %q is there twice, or lacks a name or Open", model.ErrInvalid, k.Name)
+		known := l.kinds
+		if k.Serve != nil {
+			known = l.servers
 		}
-		l.kinds[k.Name] = k
+		if _, ok := known[k.Name]; ok || k.Name == "" || (k.Open == nil) == (k.Serve == nil) {
+			return Config{}, fmt.Errorf("%w: LoadConfig: kind %q is there twice, or lacks a name, or has not one of Open and Serve", model.ErrInvalid, k.Name)
+		}
+		known[k.Name] = k
 	}
 	var cfg Config
 	if l.parse(data) {
@@ -77,10 +81,12 @@ type loader struct {
 	env  func(string) (string, bool)
 
 	path, dir string
-	files     []string // the configuration file, then the tables in order of use
-	kinds     map[string]channel.Kind
+	files     []string                // the configuration file, then the tables in order of use
+	kinds     map[string]channel.Kind // of drivers
+	servers   map[string]channel.Kind // of servers
 	root      *yaml.Node
 	tables    map[string]*loadTable
+	rows      map[string]loadRows // lists of sections that may be tables, by path
 	fields    map[reflect.Type]*loadFields
 	budget    int // how many nodes may still be looked at; aliases multiply them
 
@@ -109,6 +115,7 @@ type loadFile struct {
 	Models       []loadModel        `yaml:"models"`
 	Alarms       []model.AlarmRule  `yaml:"alarms"`
 	Rules        []model.Rule       `yaml:"rules"`
+	Servers      []loadServer       `yaml:"servers"`
 	Extra        map[string]loadRaw `yaml:",inline"`
 }
 
@@ -170,6 +177,7 @@ func (l *loader) build(f loadFile) Config {
 	cfg.Models = l.buildModels(f.Models)
 	cfg.Alarms = l.buildAlarms(f.Alarms)
 	cfg.Rules = l.buildRules(f.Rules)
+	cfg.Servers = l.buildServers(f.Servers)
 	if len(l.faults) == 0 { // what no check above located
 		for _, err := range loadSplit(cfg.Validate()) {
 			l.add(0, 1, "", loadText(err), model.ErrInvalid)

@@ -250,10 +250,22 @@ func (l *loader) driver(p loadPath, c loadChannel, cfg channel.Config, t *loadTa
 }
 
 // open decodes a driver's settings. It returns nil when they are wrong.
-func (l *loader) open(p loadPath, kind channel.Kind, section loadRaw) channel.Factory {
-	keys := []string{}
+func (l *loader) open(p loadPath, kind channel.Kind, section loadRaw) (factory channel.Factory) {
+	_, ok := l.settings(p, "driver", section, func(decode func(any) error) (made bool, err error) {
+		factory, err = kind.Open(decode)
+		return factory != nil, err
+	})
+	if !ok {
+		return nil
+	}
+	return factory
+}
+
+// settings has a kind decode its section and make something of it, and reports
+// what is wrong with that. It returns the section's keys and whether all is well.
+func (l *loader) settings(p loadPath, what string, section loadRaw, open func(decode func(any) error) (made bool, err error)) (keys []string, ok bool) {
 	before := l.count()
-	factory, err := kind.Open(func(to any) error {
+	made, err := open(func(to any) error {
 		v := reflect.ValueOf(to)
 		if v.Kind() != reflect.Pointer || v.IsNil() {
 			return errors.New("the settings need a pointer to decode into")
@@ -271,20 +283,26 @@ func (l *loader) open(p loadPath, kind channel.Kind, section loadRaw) channel.Fa
 		}
 		return nil
 	})
-	if err == nil && factory == nil && l.count() == before {
-		err = errors.New("the driver's kind gave no driver")
+	if err == nil && !made && l.count() == before {
+		err = fmt.Errorf("the %s's kind gave no %s", what, what)
 	}
+	l.failSection(p, keys, err)
+	return keys, l.count() == before
+}
+
+// failSection reports what is wrong with a section, each fault at the key that
+// it names.
+func (l *loader) failSection(p loadPath, keys []string, err error) {
 	for _, err := range loadSplit(err) {
 		if errors.Is(err, errLoadReported) {
 			continue
 		}
 		key, text := loadLocate(loadText(err), keys)
-		l.fail(p.field(key), "%s", l.redact(text))
+		text = l.redact(text)
+		if !l.failRow(p.field(key), text) {
+			l.fail(p.field(key), "%s", text)
+		}
 	}
-	if l.count() > before {
-		return nil
-	}
-	return factory
 }
 
 // loadPointID finds the point that a driver's message is about.
