@@ -18,6 +18,7 @@ func TestKindsAreNamedAndUnique(t *testing.T) {
 		seen[k.Name] = true
 	}
 	assert.True(t, seen["modbus-tcp"])
+	assert.True(t, seen["modbus-tls"])
 	assert.True(t, seen["modbus-rtu"])
 	assert.True(t, seen["modbus-rtu-tcp"])
 	assert.True(t, seen["virtual"])
