@@ -25,6 +25,7 @@ type line struct {
 	connectTimeout time.Duration
 	delay          time.Duration // pause after each request
 	connectDelay   time.Duration // pause after each connect
+	char, silence  time.Duration // that a character takes, and between frames, on a serial line; else 0
 
 	mu       sync.Mutex
 	conn     wire      // nil while there is none
