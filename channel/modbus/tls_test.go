@@ -183,7 +183,7 @@ func TestTLSLateAnswer(t *testing.T) {
 		s.Timeout = 200 * time.Millisecond
 		d := connected(t, TLS(address, files), s)
 		d.setup.Timeout = time.Millisecond
-		_, err := d.request(context.Background(), &span{space: holding, start: 1, count: 1})
+		err := d.single(context.Background(), &span{space: holding, start: 1, count: 1})
 		require.ErrorIs(t, err, ErrTimeout)
 		d.setup.Timeout = 10 * time.Second
 		close(late)

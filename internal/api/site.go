@@ -20,6 +20,9 @@ type Site interface {
 	Channels(ctx context.Context) ([]model.ChannelStatus, error)
 	// ChannelValues returns a channel's values by point id.
 	ChannelValues(ctx context.Context, id string) (map[string]model.Value, error)
+	// Demand has points of a channel be read now, all when none are named. It does
+	// not wait for that.
+	Demand(channelID string, points ...string) error
 	// Models returns every model, the disabled ones as well.
 	Models(ctx context.Context) ([]model.Instance, error)
 	// Values returns a model's values by point name. A value with a zero Time
