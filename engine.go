@@ -429,7 +429,7 @@ const (
 )
 
 var problemTexts = [problemKinds]string{"a definition is left out", "a script, a trial or a sync mode is left out", "a script of the folder is left out",
-	"a server does not run, or shows something that is not there"}
+	"a server does not run and is tried again, or its settings name what is not there"}
 
 // problems are the faults of definitions and scripts, as far as they are known.
 type problems struct {

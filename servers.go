@@ -284,16 +284,12 @@ func (e *Engine) serve(ctx context.Context, c channel.ServerConfig, s *serving) 
 			err = errors.New("it ended by itself")
 		}
 		s.mu.Lock()
-		told := s.failed && s.status.LastError == err.Error()
 		s.failed = true
 		now := clock.Now()
 		s.status.Serving, s.status.Since, s.status.LastErrorAt, s.status.LastError = false, now, now, err.Error()
 		s.status.Failures++
 		s.mu.Unlock()
-		e.serverProblems()
-		if !told {
-			log.Error("the server failed; it is run again, later and later", "error", err)
-		}
+		e.serverProblems() // logs it
 		select {
 		case <-ctx.Done():
 			return

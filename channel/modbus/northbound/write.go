@@ -191,16 +191,13 @@ func (u unit) command(ctx context.Context, o order, deadline time.Time) error {
 	r, err := u.north.Control(bound, model.Command{Model: o.point.model, Control: o.point.name, Value: o.value,
 		Origin: origin(u.id), User: client(ctx), Timeout: left})
 	answer := exceptionOf(r, err)
-	log := u.log.Info
-	if answer != 0 {
-		log = u.log.Warn
-	}
-	log("a client wrote", "client", client(ctx), "model", o.point.model, "control", o.point.name, "value", o.value,
-		"state", r.State, "reason", r.Reason, "command", r.ID, "error", err)
+	log := u.log.With("client", client(ctx), "model", o.point.model, "control", o.point.name, "value", o.value, "state", r.State, "command", r.ID)
 	u.refresher.changed(o.point.model)
 	if answer != 0 {
+		log.Warn("a client wrote, and the device did not certainly take it", "answer", answer, "error", err)
 		return answer
 	}
+	log.Info("a client wrote")
 	return nil
 }
 
