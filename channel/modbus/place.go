@@ -59,6 +59,9 @@ func (a Address) Text() bool { return a.a.typ == typeString }
 // Truth reports whether the value is 0 or 1.
 func (a Address) Truth() bool { return a.a.typ.truth() }
 
+// Single reports whether the value is a float32.
+func (a Address) Single() bool { return a.a.typ == typeFloat32 }
+
 // Rate reports whether the address limits how fast the value may change.
 func (a Address) Rate() bool { return a.a.checks != nil && a.a.checks.rate > 0 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/voltageems/voltage/channel/modbus/server"
@@ -79,6 +80,27 @@ func (u unit) WriteRegisters(ctx context.Context, t server.Table, address uint16
 		data = binary.BigEndian.AppendUint16(data, v)
 	}
 	return u.put(ctx, u.table(t), int(address), data)
+}
+
+// MaskRegister implements server.MaskWriter. What is not good is not changed: what
+// came of that would be an order that nobody gave.
+func (u unit) MaskRegister(ctx context.Context, address, and, or uint16) error {
+	t := u.tables[3]
+	if t == nil {
+		return server.IllegalAddress
+	}
+	var data [2]byte
+	err := u.image.get(t, int(address), 1, func(_ int, shown []byte) { copy(data[:], shown) }, func(p *point) error {
+		if p.write && !p.usable {
+			return server.DeviceFailure
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	binary.BigEndian.PutUint16(data[:], binary.BigEndian.Uint16(data[:])&and|or&^and)
+	return u.put(ctx, t, int(address), data[:])
 }
 
 // order is one value that a client writes.
@@ -169,6 +191,11 @@ func (p *point) decode(data []byte) (float64, error) {
 	var missing [8]byte
 	if p.address.EncodeMissing(missing[:]) && bytes.Equal(missing[:n], data[:n]) {
 		return 0, errors.New("the registers mean not available")
+	}
+	if p.address.Single() {
+		// As the client wrote it, 0.1 and not 0.10000000149: limits and steps have
+		// decimals.
+		raw, _ = strconv.ParseFloat(strconv.FormatFloat(raw, 'g', -1, 32), 64)
 	}
 	v := raw*p.scale + p.offset
 	if !model.Storable(v) || !p.address.Within(v) {
