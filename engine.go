@@ -431,6 +431,10 @@ const (
 var problemTexts = [problemKinds]string{"a definition is left out", "a script, a trial or a sync mode is left out", "a script of the folder is left out",
 	"a server does not run and is tried again, or its settings name what is not there"}
 
+// maxProblemLines is how many new problems are logged at a time: a channel that is
+// gone may leave a thousand bindings without a point. Problems returns them all.
+const maxProblemLines = 20
+
 // problems are the faults of definitions and scripts, as far as they are known.
 type problems struct {
 	mu    sync.Mutex
@@ -441,10 +445,21 @@ type problems struct {
 func (p *problems) set(log *slog.Logger, kind int, list []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	known := make(map[string]bool, len(p.lists[kind]))
+	for _, text := range p.lists[kind] {
+		known[text] = true
+	}
+	fresh := 0
 	for _, text := range list {
-		if !slices.Contains(p.lists[kind], text) {
+		if known[text] {
+			continue
+		}
+		if fresh++; fresh <= maxProblemLines {
 			log.Warn(problemTexts[kind], "problem", text)
 		}
+	}
+	if fresh > maxProblemLines {
+		log.Warn(problemTexts[kind]+": there are more", "new", fresh, "logged", maxProblemLines)
 	}
 	p.lists[kind] = list
 }

@@ -157,4 +157,8 @@ type Kind struct {
 	// message that begins with the key of a table and "row N: " is reported where
 	// that row stands, the first being 1.
 	Serve func(decode func(any) error) (ServerFactory, error)
+	// Profile is Open for the settings in a device profile, which do not say where
+	// the device is: its Factory checks points, and its drivers advise and plan and
+	// are never connected. Nil means that profiles are not checked with this kind.
+	Profile func(decode func(any) error) (Factory, error)
 }
