@@ -66,7 +66,7 @@ func TestEncodeMissing(t *testing.T) {
 	}
 }
 
-func TestEncodeParts(t *testing.T) {
+func TestAddressFaceParts(t *testing.T) {
 	t.Parallel()
 	b := []byte{0x12, 0x34}
 	require.NoError(t, place(t, "holding:0:int8hi").Encode(b, -2))

@@ -102,7 +102,7 @@ func RTUOverTCP(address string, opts ...Option) channel.Factory {
 
 // NewRTUOverTCPBus is NewBus for RTUOverTCP.
 func NewRTUOverTCPBus(address string, opts ...Option) *Bus {
-	target, err := hostPort(address)
+	target, err := hostPort(address, DefaultPort)
 	b := newBus(target, err, opts)
 	b.speakRTU(&pace{}, dialTCP(target))
 	return b
