@@ -54,6 +54,9 @@ type Site interface {
 	// labels of states and limits of commands. Points that are not defined (yet)
 	// are left out. It does no I/O.
 	Points(modelID string) map[string]model.Point
+	// Servers returns the state of the servers towards other systems that this
+	// process runs. It does no I/O.
+	Servers() []model.ServerStatus
 	// ScriptStats returns what the script calls of this process came to, by script.
 	// It does no I/O.
 	ScriptStats() []scripts.ScriptStats

@@ -17,14 +17,20 @@ func (r request) values() []uint16 {
 // maskWrite is FC 22: the register keeps the bits of the first mask and takes
 // those bits of the second that the first one does not have.
 func maskWrite(ctx context.Context, h Handler, req request, dst []byte) ([]byte, error) {
-	var register [1]uint16
-	if err := h.ReadRegisters(ctx, HoldingRegister, req.address, register[:]); err != nil {
-		return dst, err
-	}
 	masks := req.values()
-	register[0] = register[0]&masks[0] | masks[1]&^masks[0]
-	if err := h.WriteRegisters(ctx, HoldingRegister, req.address, register[:]); err != nil {
-		return dst, err
+	if m, ok := h.(MaskWriter); ok {
+		if err := m.MaskRegister(ctx, req.address, masks[0], masks[1]); err != nil {
+			return dst, err
+		}
+	} else {
+		var register [1]uint16
+		if err := h.ReadRegisters(ctx, HoldingRegister, req.address, register[:]); err != nil {
+			return dst, err
+		}
+		register[0] = register[0]&masks[0] | masks[1]&^masks[0]
+		if err := h.WriteRegisters(ctx, HoldingRegister, req.address, register[:]); err != nil {
+			return dst, err
+		}
 	}
 	dst = binary.BigEndian.AppendUint16(append(dst, req.function), req.address)
 	return append(dst, req.data...), nil
