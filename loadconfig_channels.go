@@ -272,7 +272,7 @@ func (l *loader) open(p loadPath, open func(func(any) error) (channel.Factory, e
 			keys = l.fieldsOf(v.Elem().Type()).names
 		}
 		before := l.count()
-		if profile != nil && !profile.settings(driver, v.Elem()) {
+		if profile != nil && !profile.base(driver, v.Elem()) {
 			return errLoadReported
 		}
 		if section.node != nil {

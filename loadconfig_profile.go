@@ -168,9 +168,9 @@ func (pr *loadProfile) refuseVariables(p loadPath, n *yaml.Node) {
 	}
 }
 
-// settings decodes the profile's settings of a driver into v. It is false when
+// base decodes the profile's settings of a driver into v. It is false when
 // something is wrong with them, which is reported the first time.
-func (pr *loadProfile) settings(driver string, v reflect.Value) bool {
+func (pr *loadProfile) base(driver string, v reflect.Value) bool {
 	p := loadPath{"drivers", driver}
 	if raw, ok := pr.layout.Drivers[driver]; ok && raw.node != nil && !pr.brokenUnder(p) {
 		pr.decode(raw.node, v, p, raw.line, false)
