@@ -251,19 +251,21 @@ func (l *loader) driver(p loadPath, c loadChannel, cfg channel.Config, t *loadTa
 		}
 		return nil
 	}
-	factory := l.open(p.with(c.Driver), kind.Open, c.Driver, c.Sections[c.Driver], t.profile)
+	if t.profile != nil {
+		kind.Open = t.profile.under(kind.Name, kind.Open)
+	}
+	factory := l.open(p.with(c.Driver), kind, c.Sections[c.Driver])
 	if factory != nil {
 		l.checkAddresses(p.with("driver"), factory, cfg, t)
 	}
 	return factory
 }
 
-// open decodes a driver's settings, those of a profile first, where there is
-// one. It returns nil when they are wrong.
-func (l *loader) open(p loadPath, open func(func(any) error) (channel.Factory, error), driver string, section loadRaw, profile *loadProfile) channel.Factory {
+// open decodes a driver's settings. It returns nil when they are wrong.
+func (l *loader) open(p loadPath, kind channel.Kind, section loadRaw) channel.Factory {
 	keys := []string{}
 	before := l.count()
-	factory, err := open(func(to any) error {
+	factory, err := kind.Open(func(to any) error {
 		v := reflect.ValueOf(to)
 		if v.Kind() != reflect.Pointer || v.IsNil() {
 			return errors.New("the settings need a pointer to decode into")
@@ -271,13 +273,11 @@ func (l *loader) open(p loadPath, open func(func(any) error) (channel.Factory, e
 		if v.Elem().Kind() == reflect.Struct {
 			keys = l.fieldsOf(v.Elem().Type()).names
 		}
+		if section.node == nil {
+			return nil
+		}
 		before := l.count()
-		if profile != nil && !profile.base(driver, v.Elem()) {
-			return errLoadReported
-		}
-		if section.node != nil {
-			l.decode(section.node, v.Elem(), p, section.line, l.env != nil)
-		}
+		l.decode(section.node, v.Elem(), p, section.line, l.env != nil)
 		if l.count() > before {
 			return errLoadReported
 		}

@@ -178,6 +178,18 @@ func (pr *loadProfile) base(driver string, v reflect.Value) bool {
 	return !pr.brokenUnder(p)
 }
 
+// under returns open with settings to which those of the profile are the base.
+func (pr *loadProfile) under(driver string, open func(func(any) error) (channel.Factory, error)) func(func(any) error) (channel.Factory, error) {
+	return func(decode func(any) error) (channel.Factory, error) {
+		return open(func(to any) error {
+			if v := reflect.ValueOf(to); v.Kind() == reflect.Pointer && !v.IsNil() && !pr.base(driver, v.Elem()) {
+				return errLoadReported
+			}
+			return decode(to)
+		})
+	}
+}
+
 // suits reports a channel whose driver the profile is not for.
 func (pr *loadProfile) suits(l *loader, p loadPath, driver string) {
 	if _, ok := pr.layout.Drivers[driver]; ok || len(pr.layout.Drivers) == 0 || driver == "" || l.isBroken(p.with("driver")) {

@@ -114,7 +114,8 @@ func (pr *loadProfile) try(driver string) channel.Driver {
 		return nil
 	}
 	at := loadPath{"drivers", driver}
-	factory := pr.open(at, kind.Profile, driver, loadRaw{}, pr)
+	kind.Open = pr.under(driver, kind.Profile)
+	factory := pr.open(at, kind, loadRaw{})
 	if factory == nil {
 		return nil
 	}
@@ -153,11 +154,11 @@ func (p Profile) Channel(id, driver string, settings map[string]any) (channel.Co
 	if len(p.Drivers) > 0 && !slices.Contains(p.Drivers, driver) {
 		return bad("driver %.64q: the profile is for %v", driver, p.Drivers)
 	}
-	open := p.kinds[i].Open
+	kind := p.kinds[i]
 	if settings == nil {
-		open = p.kinds[i].Profile
+		kind.Open = kind.Profile
 	}
-	if open == nil {
+	if kind.Open == nil {
 		return bad("driver %.64q cannot be opened this way", driver)
 	}
 	node := new(yaml.Node)
@@ -172,7 +173,8 @@ func (p Profile) Channel(id, driver string, settings map[string]any) (channel.Co
 	l.files = append(l.files, "channel "+id)
 	own := l.child("channel "+id, 1)
 	own.root = node
-	factory := own.open(loadPath{driver}, open, driver, loadRaw{node: node}, &loadProfile{loader: l, layout: p.loaded.layout})
+	kind.Open = (&loadProfile{loader: l, layout: p.loaded.layout}).under(driver, kind.Open)
+	factory := own.open(loadPath{driver}, kind, loadRaw{node: node})
 	if err := l.err(); err != nil {
 		return channel.Config{}, err
 	}
