@@ -147,7 +147,7 @@ func (p Profile) Channel(id, driver string, settings map[string]any) (channel.Co
 	if p.loaded == nil {
 		return bad("the profile was not loaded")
 	}
-	i := slices.IndexFunc(p.kinds, func(k channel.Kind) bool { return k.Name == driver })
+	i := slices.IndexFunc(p.kinds, func(k channel.Kind) bool { return k.Name == driver && k.Serve == nil })
 	if i < 0 {
 		return bad("driver %.64q: LoadProfile was not given this kind", driver)
 	}
