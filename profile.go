@@ -23,7 +23,8 @@ import (
 //	cfg.Models = append(cfg.Models, p.Instance("meter1", "1001"))
 //	cfg.Alarms = append(cfg.Alarms, p.Rules("meter1")...)
 //
-// docs/configuration.md describes the file.
+// docs/configuration.md describes the file. Points and Alarms may be changed
+// before they are used.
 type Profile struct {
 	// Name, Manufacturer and Model are for people. They may be empty.
 	Name, Manufacturer, Model string

@@ -66,11 +66,11 @@ func TestModbusSerialLine(t *testing.T) {
 	device := plug(t, srv)
 	line := []string{"-rtu", device, "-baud", "115200", "-parity", "none"}
 
-	out := ok(t, append([]string{"modbus", "read", "-unit", "7", "holding:100:float32"}, line...)...)
+	out := ok(t, append([]string{"modbus", "read", "-timeout", patient, "-unit", "7", "holding:100:float32"}, line...)...)
 	require.Contains(t, out, "12.5")
-	out = ok(t, append([]string{"modbus", "write", "-unit", "7", "holding:1=500"}, line...)...)
+	out = ok(t, append([]string{"modbus", "write", "-timeout", patient, "-unit", "7", "holding:1=500"}, line...)...)
 	require.Contains(t, out, "confirmed")
-	out = ok(t, append([]string{"modbus", "scan", "-units", "1-4,7", "-probe", "holding:1"}, line...)...)
+	out = ok(t, append([]string{"modbus", "scan", "-timeout", "2s", "-units", "1-2,7", "-probe", "holding:1"}, line...)...)
 	require.Equal(t, "UNIT  ANSWER\n2     holding:1 = 500\n7     holding:1 = 500\n", out)
 
 	// As an engine has it.
