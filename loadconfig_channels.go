@@ -251,22 +251,20 @@ func (l *loader) driver(p loadPath, c loadChannel, cfg channel.Config, t *loadTa
 		}
 		return nil
 	}
-	factory := l.open(p.with(c.Driver), kind.Open, c.Driver, c.Sections[c.Driver], t.profile)
+	if t.profile != nil {
+		kind.Open = t.profile.under(kind.Name, kind.Open)
+	}
+	factory := l.open(p.with(c.Driver), kind, c.Sections[c.Driver])
 	if factory != nil {
 		l.checkAddresses(p.with("driver"), factory, cfg, t)
 	}
 	return factory
 }
 
-// open decodes a driver's settings, those of a profile first, where there is
-// one. It returns nil when they are wrong.
-func (l *loader) open(p loadPath, open func(func(any) error) (channel.Factory, error), driver string, section loadRaw, profile *loadProfile) (factory channel.Factory) {
-	var first func(reflect.Value) bool
-	if profile != nil {
-		first = func(v reflect.Value) bool { return profile.settings(driver, v) }
-	}
-	_, ok := l.settings(p, "driver", section, first, func(decode func(any) error) (made bool, err error) {
-		factory, err = open(decode)
+// open decodes a driver's settings. It returns nil when they are wrong.
+func (l *loader) open(p loadPath, kind channel.Kind, section loadRaw) (factory channel.Factory) {
+	_, ok := l.settings(p, "driver", section, func(decode func(any) error) (made bool, err error) {
+		factory, err = kind.Open(decode)
 		return factory != nil, err
 	})
 	if !ok {
@@ -276,10 +274,8 @@ func (l *loader) open(p loadPath, open func(func(any) error) (channel.Factory, e
 }
 
 // settings has a kind decode its section and make something of it, and reports
-// what is wrong with that. first, where given, fills in what the section
-// overrides, and reports whether that went well. It returns the section's keys
-// and whether all is well.
-func (l *loader) settings(p loadPath, what string, section loadRaw, first func(reflect.Value) bool, open func(decode func(any) error) (made bool, err error)) (keys []string, ok bool) {
+// what is wrong with that. It returns the section's keys and whether all is well.
+func (l *loader) settings(p loadPath, what string, section loadRaw, open func(decode func(any) error) (made bool, err error)) (keys []string, ok bool) {
 	before := l.count()
 	made, err := open(func(to any) error {
 		v := reflect.ValueOf(to)
@@ -289,13 +285,11 @@ func (l *loader) settings(p loadPath, what string, section loadRaw, first func(r
 		if v.Elem().Kind() == reflect.Struct {
 			keys = l.fieldsOf(v.Elem().Type()).names
 		}
+		if section.node == nil {
+			return nil
+		}
 		before := l.count()
-		if first != nil && !first(v.Elem()) {
-			return errLoadReported
-		}
-		if section.node != nil {
-			l.decode(section.node, v.Elem(), p, section.line, l.env != nil)
-		}
+		l.decode(section.node, v.Elem(), p, section.line, l.env != nil)
 		if l.count() > before {
 			return errLoadReported
 		}

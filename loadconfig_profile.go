@@ -168,14 +168,26 @@ func (pr *loadProfile) refuseVariables(p loadPath, n *yaml.Node) {
 	}
 }
 
-// settings decodes the profile's settings of a driver into v. It is false when
+// base decodes the profile's settings of a driver into v. It is false when
 // something is wrong with them, which is reported the first time.
-func (pr *loadProfile) settings(driver string, v reflect.Value) bool {
+func (pr *loadProfile) base(driver string, v reflect.Value) bool {
 	p := loadPath{"drivers", driver}
 	if raw, ok := pr.layout.Drivers[driver]; ok && raw.node != nil && !pr.brokenUnder(p) {
 		pr.decode(raw.node, v, p, raw.line, false)
 	}
 	return !pr.brokenUnder(p)
+}
+
+// under returns open with settings to which those of the profile are the base.
+func (pr *loadProfile) under(driver string, open func(func(any) error) (channel.Factory, error)) func(func(any) error) (channel.Factory, error) {
+	return func(decode func(any) error) (channel.Factory, error) {
+		return open(func(to any) error {
+			if v := reflect.ValueOf(to); v.Kind() == reflect.Pointer && !v.IsNil() && !pr.base(driver, v.Elem()) {
+				return errLoadReported
+			}
+			return decode(to)
+		})
+	}
 }
 
 // suits reports a channel whose driver the profile is not for.

@@ -77,7 +77,7 @@ func (l *loader) server(p loadPath, s loadServer, unfit bool) channel.ServerFact
 	}
 	at := p.with(s.Server)
 	var factory channel.ServerFactory
-	keys, ok := l.settings(at, "server", s.Sections[s.Server], nil, func(decode func(any) error) (made bool, err error) {
+	keys, ok := l.settings(at, "server", s.Sections[s.Server], func(decode func(any) error) (made bool, err error) {
 		factory, err = kind.Serve(decode)
 		return factory != nil, err
 	})

@@ -128,13 +128,14 @@ func (c *call) bus() (*modbus.Bus, error) {
 type unit struct {
 	channel.Driver
 	id      int
+	points  int // how many it has
 	timeout time.Duration
 	log     *lastErrors
 }
 
 // open makes the driver of a unit with these points, and connects.
 func (c *call) open(ctx context.Context, b *modbus.Bus, id int, points []model.Point) (*unit, error) {
-	u := &unit{id: id, timeout: c.device.timeout, log: &lastErrors{}}
+	u := &unit{id: id, points: len(points), timeout: c.device.timeout, log: &lastErrors{}}
 	cfg := channel.Config{ID: "voltagectl", Driver: b.Unit(id), Points: points, Scan: channel.MinScan, Timeout: c.device.timeout}
 	if err := cfg.Validate(); err != nil {
 		return nil, asUsage(err)
