@@ -75,7 +75,13 @@ func (d *driver) write(ctx context.Context, w channel.Write) (channel.Outcome, e
 		}
 		d.mu.Unlock()
 	}
-	if !p.ReadBack || out.Result < channel.Sent || ctx.Err() != nil || errors.Is(err, channel.ErrNotConnected) {
+	if !p.ReadBack || out.Result < channel.Sent || errors.Is(err, channel.ErrNotConnected) {
+		return out, err
+	}
+	if ended := ctx.Err(); ended != nil {
+		if err == nil {
+			err = fmt.Errorf("read back: %w", ended)
+		}
 		return out, err
 	}
 	value, readErr := d.readBack(ctx, w.Value, p, it)
