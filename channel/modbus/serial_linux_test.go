@@ -143,6 +143,33 @@ func TestSerialRefusesOtherFiles(t *testing.T) {
 	}
 }
 
+// What comes while the line is closed is not sent back, as a terminal would: to a
+// device, the answer to a write is a write.
+func TestSerialDoesNotEcho(t *testing.T) {
+	t.Parallel()
+	srv, err := server.New(server.Config{})
+	require.NoError(t, err)
+	device := filepath.Join(t.TempDir(), "ttyUSB0")
+	plug(t, srv, device)
+	echoes := func() bool {
+		f, err := os.OpenFile(device, os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
+		require.NoError(t, err)
+		defer f.Close()
+		var settings *unix.Termios
+		require.NoError(t, withFD(f, func(fd int) (err error) {
+			settings, err = unix.IoctlGetTermios(fd, unix.TCGETS)
+			return err
+		}))
+		return settings.Lflag&unix.ECHO != 0
+	}
+	require.True(t, echoes(), "it begins as a terminal")
+	c, err := openSerial(device, defaultSerial)
+	require.NoError(t, err)
+	assert.False(t, echoes())
+	require.NoError(t, c.Close())
+	assert.False(t, echoes())
+}
+
 // What lies there before a request is sent is never its answer, not even when
 // it would fit.
 func TestRTUDrainsBeforeSending(t *testing.T) {
