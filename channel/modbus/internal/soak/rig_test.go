@@ -57,9 +57,22 @@ type said struct {
 
 // polled is a driver that is read.
 type polled struct {
-	id      byte
-	perfect atomic.Int64 // rounds with nothing but good samples
-	last    atomic.Value // what was wrong in the last round, a string
+	id     byte
+	points int
+	last   atomic.Value // what was wrong in the last round, a string
+
+	mu   sync.Mutex
+	well map[string]bool // the points that were good since the faults ended
+}
+
+// whole reports whether all points were good; begin forgets what was before.
+func (p *polled) whole(begin bool) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if begin {
+		clear(p.well)
+	}
+	return len(p.well) == p.points
 }
 
 // run polls a unit and gives it commands until the test ends.
@@ -75,7 +88,7 @@ func (r *rig) run(u unit, factory channel.Factory) {
 	}
 	d, err := factory(setup)
 	require.NoError(r.t, err)
-	p := &polled{id: u.id}
+	p := &polled{id: u.id, points: len(setup.Points), well: map[string]bool{}}
 	p.last.Store("never read")
 	r.drivers = append(r.drivers, p)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -159,12 +172,12 @@ func (r *rig) read(ctx context.Context, d channel.Driver, p *polled, checks map[
 			r.t.Errorf("%s: unit %d: point %s: %#x is wrong, generation %#x to %#x", r.name, p.id, s.Point, uint64(s.Value), begin, end)
 		default:
 			r.good.Add(1)
+			p.mu.Lock()
+			p.well[s.Point] = true
+			p.mu.Unlock()
 		}
 	}
 	p.last.Store(bad)
-	if bad == "" && len(samples) == len(checks) {
-		p.perfect.Add(1)
-	}
 }
 
 func (r *rig) write(ctx context.Context, u unit, d channel.Writer, checks map[string]check) {
@@ -231,18 +244,17 @@ func (r *rig) coil(ctx context.Context, u unit, d channel.Writer, p model.Point)
 	}
 }
 
-// recover waits until every driver reads all of its points again, and looks
+// recover waits until every driver has read all of its points again, and looks
 // once more at what was said of the commands.
 func (r *rig) recover(after string) {
 	r.t.Helper()
-	before := make([]int64, len(r.drivers))
-	for k, p := range r.drivers {
-		before[k] = p.perfect.Load()
+	for _, p := range r.drivers {
+		p.whole(true)
 	}
 	started := time.Now()
 	all := func() bool {
-		for k, p := range r.drivers {
-			if p.perfect.Load() < before[k]+2 {
+		for _, p := range r.drivers {
+			if !p.whole(false) {
 				return false
 			}
 		}
@@ -250,7 +262,7 @@ func (r *rig) recover(after string) {
 	}
 	if !assert.Eventually(r.t, all, patience, time.Millisecond, "%s: no recovery after: %s", r.name, after) {
 		for _, p := range r.drivers {
-			r.t.Logf("unit %d: %d perfect rounds, now: %s", p.id, p.perfect.Load(), p.last.Load())
+			r.t.Logf("unit %d: %d of %d points were good, now: %s", p.id, len(p.well), p.points, p.last.Load())
 		}
 		r.t.FailNow()
 	}

@@ -26,7 +26,7 @@ import (
 const (
 	// timeout is what a request has; healthy answers come in a fraction of a
 	// millisecond.
-	timeout = 25 * time.Millisecond
+	timeout = 40 * time.Millisecond
 	// buses is how many there are of each transport: a bus has one request under
 	// way, and most faults cost it the timeout.
 	buses = 3

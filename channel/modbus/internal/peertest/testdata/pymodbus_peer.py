@@ -137,6 +137,22 @@ async def serve(tcp, rtutcp, tls, device, cert=None, key=None, ca=None):
     await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
+class TlsClient(ModbusTlsClient):
+    """A client that waits for bytes on the connection, not on its socket: what
+    TLS has already decrypted makes no socket ready, and pymodbus' own recv
+    waits in vain for the second part of an answer."""
+
+    def recv(self, size):
+        self.socket.settimeout(10)
+        data = b""
+        while size is None or len(data) < size:
+            part = self.socket.recv(4096 if size is None else size - len(data))
+            data += part
+            if size is None or not part:
+                break
+        return data
+
+
 def use(transport, target, ca=None, cert=None, key=None):
     if transport == "rtu":
         client = ModbusSerialClient(target, baudrate=19200, parity="N", timeout=10, retries=0)
@@ -147,7 +163,7 @@ def use(transport, target, ca=None, cert=None, key=None):
 
             context = ssl.create_default_context(cafile=ca)
             context.load_cert_chain(cert, key)
-            client = ModbusTlsClient(
+            client = TlsClient(
                 host, int(port), framer=ModbusSocketFramer, sslctx=context, server_hostname="localhost", timeout=10,
             )
         else:
