@@ -61,6 +61,11 @@ type polled struct {
 	points int
 	last   atomic.Value // what was wrong in the last round, a string
 
+	// What a point shows was read after that generation: of the Read that returned
+	// it before, or of the last that failed. Only Read's goroutine has it.
+	since map[string]uint64
+	least uint64
+
 	mu   sync.Mutex
 	well map[string]bool // the points that were good since the faults ended
 }
@@ -88,7 +93,7 @@ func (r *rig) run(u unit, factory channel.Factory) {
 	}
 	d, err := factory(setup)
 	require.NoError(r.t, err)
-	p := &polled{id: u.id, points: len(setup.Points), well: map[string]bool{}}
+	p := &polled{id: u.id, points: len(setup.Points), well: map[string]bool{}, since: map[string]uint64{}}
 	p.last.Store("never read")
 	r.drivers = append(r.drivers, p)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -154,6 +159,7 @@ func (r *rig) read(ctx context.Context, d channel.Driver, p *polled, checks map[
 	end := r.site.now()
 	r.rounds.Add(1)
 	if err != nil {
+		p.least = end
 		p.last.Store(err.Error())
 		if errors.Is(err, channel.ErrNotConnected) {
 			r.connect(ctx, d)
@@ -165,11 +171,16 @@ func (r *rig) read(ctx context.Context, d channel.Driver, p *polled, checks map[
 	}
 	bad := ""
 	for _, s := range samples {
+		since := max(p.since[s.Point], p.least)
+		p.since[s.Point] = end
+		if checks[s.Point].point.Kind == model.Control {
+			p.since[s.Point] = begin // it is read again after a command, beside the round
+		}
 		switch {
 		case s.Quality != model.Good:
 			bad += fmt.Sprintf("%s %s, ", s.Point, s.Quality)
-		case !checks[s.Point].right(s.Value, begin, end):
-			r.t.Errorf("%s: unit %d: point %s: %#x is wrong, generation %#x to %#x", r.name, p.id, s.Point, uint64(s.Value), begin, end)
+		case !checks[s.Point].right(s.Value, since, end):
+			r.t.Errorf("%s: unit %d: point %s: %#x is wrong, generation %#x to %#x", r.name, p.id, s.Point, uint64(s.Value), since, end)
 		default:
 			r.good.Add(1)
 			p.mu.Lock()
