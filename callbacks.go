@@ -2,6 +2,7 @@ package voltage
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -140,6 +141,20 @@ func (s *subscribers) addUpdate(e *Engine, fn func(context.Context, model.Update
 			fn(ctx, u)
 		})
 	})
+}
+
+// watch adds an inbox of updates until end is called.
+func (s *subscribers) watch() (box *inbox[model.Update], end func()) {
+	box = newInbox(func() model.Update { return model.Update{} })
+	box.put(model.Update{}) // nothing was read yet
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.updates = append(s.updates, box)
+	return box, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.updates = slices.DeleteFunc(s.updates, func(b *inbox[model.Update]) bool { return b == box })
+	}
 }
 
 func (s *subscribers) addChannel(e *Engine, fn func(context.Context, model.ChannelStatus)) {

@@ -19,14 +19,15 @@ type loadRaw struct {
 type loadFields struct {
 	names  []string // in the order of the struct
 	byName map[string][]int
-	rest   []int // the inline map for all other keys; nil without
+	rest   []int             // the inline map for all other keys; nil without
+	marks  map[string]string // what the tag load says, by name; see channel.Kind
 }
 
 func (l *loader) fieldsOf(t reflect.Type) *loadFields {
 	if f, ok := l.fields[t]; ok {
 		return f
 	}
-	f := &loadFields{byName: map[string][]int{}}
+	f := &loadFields{byName: map[string][]int{}, marks: map[string]string{}}
 	f.collect(t, nil, 0)
 	l.fields[t] = f
 	return f
@@ -52,6 +53,7 @@ func (f *loadFields) collect(t reflect.Type, prefix []int, depth int) {
 			if _, ok := f.byName[name]; !ok {
 				f.names = append(f.names, name)
 				f.byName[name] = index
+				f.marks[name] = field.Tag.Get("load")
 			}
 		}
 	}
@@ -155,7 +157,15 @@ func (l *loader) decodeStruct(n *yaml.Node, v reflect.Value, p loadPath, expand 
 	for _, pair := range l.pairs(n, p, true) {
 		at := p.with(pair.key)
 		if index, ok := fields.byName[pair.key]; ok {
-			l.decode(pair.value, v.FieldByIndex(index), at, pair.line, expand)
+			field := v.FieldByIndex(index)
+			mark := fields.marks[pair.key]
+			if mark == "table" && l.table(pair, field, at, expand) {
+				continue
+			}
+			l.decode(pair.value, field, at, pair.line, expand)
+			if mark == "path" && field.Kind() == reflect.String {
+				field.SetString(l.relative(field.String()))
+			}
 			continue
 		}
 		if fields.rest == nil {

@@ -81,7 +81,7 @@ func TestLoadConfigFaultsOfTheSite(t *testing.T) {
 		{name: "unknown keys", yaml: "sites: a\nchanels: []\nfoo: 1\nhttp: {listn: a, b: c}\nx-free: {a: 1}\n", want: []string{
 			"site.yaml:1: sites: unknown key; did you mean site?",
 			"site.yaml:2: chanels: unknown key; did you mean channels?",
-			"site.yaml:3: foo: unknown key: want one of site, engine, lease, store, http, scripts, history_queue, cloud_queue, channels, models, alarms, rules",
+			"site.yaml:3: foo: unknown key: want one of site, engine, lease, store, http, scripts, history_queue, cloud_queue, channels, models, alarms, rules, servers",
 			"site.yaml:4: http.listn: unknown key; did you mean listen?",
 			"site.yaml:4: http.b: unknown key: want one of listen, allowed_hosts, cache",
 		}},
@@ -198,9 +198,9 @@ func TestLoadConfigFaultsOfTables(t *testing.T) {
 	runLoadFaults(t, []loadFaultCase{
 		{name: "empty", yaml: site, csv: "\n# nothing\n", want: []string{"meter.csv:1: empty: want a header line that names the columns"}},
 		{name: "header", yaml: site, csv: "# a\nId,scal,Kind,kind,colour\n1,,,,\n", want: []string{
-			`meter.csv:2: unknown column "scal"; did you mean scale?`,
+			`meter.csv:2: unknown column "scal"; did you mean scan?`,
 			"meter.csv:2: kind: the column is there twice",
-			`meter.csv:2: unknown column "colour": want one of id, name, kind, address, scale, offset, unit, text, min, max, step, read_back, tolerance, labels`,
+			`meter.csv:2: unknown column "colour": want one of id, name, kind, address, scan, scale, offset, unit, text, min, max, step, read_back, tolerance, labels`,
 			`meter.csv:3: address: "": unknown signal "": want one of constant, sine, ramp, random_walk, square, toggle, csv, text, setpoint, follow`,
 		}},
 		{name: "no id", yaml: site, csv: "name,address\na,b\n", want: []string{"meter.csv:1: id: the column is missing; the first line names the columns"}},

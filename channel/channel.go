@@ -145,11 +145,20 @@ type Kind struct {
 	// Name is how a file names the driver, such as "modbus-tcp". A driver and a
 	// server may have the same name.
 	Name string
-	// Serve is what Open is, for a server. A Kind has either Open or Serve.
-	Serve func(decode func(any) error) (ServerFactory, error)
-	// Open makes the Factory of a driver. It decodes the settings section into a struct of the driver's own,
-	// with yaml tags, by calling decode once, and returns the Factory. decode
-	// refuses unknown fields and names the line. A nil section decodes to
-	// nothing.
+	// Open makes the Factory of a driver. It decodes the settings section into a
+	// struct of the driver's own, with yaml tags, by calling decode once, and
+	// returns the Factory. decode refuses unknown fields and names the line. A nil
+	// section decodes to nothing. Two further tags are known: load:"table" has a
+	// list of structs given as the name of a CSV file as well, whose columns are
+	// the structs' fields, and load:"path" makes a relative file name count from
+	// the folder of the configuration file.
 	Open func(decode func(any) error) (Factory, error)
+	// Serve is what Open is, for a server. A Kind has either Open or Serve. A
+	// message that begins with the key of a table and "row N: " is reported where
+	// that row stands, the first being 1.
+	Serve func(decode func(any) error) (ServerFactory, error)
+	// Profile is Open for the settings in a device profile, which do not say where
+	// the device is: its Factory checks points, and its drivers advise and plan and
+	// are never connected. Nil means that profiles are not checked with this kind.
+	Profile func(decode func(any) error) (Factory, error)
 }

@@ -1,6 +1,8 @@
 package modbus
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -16,8 +18,13 @@ type settings struct {
 	MaxRead        *int           `yaml:"max_read"`
 	MaxGap         *int           `yaml:"max_gap"`
 	MultipleWrites bool           `yaml:"multiple_writes"`
+	PartWrites     *string        `yaml:"part_writes"`
+	ReadWrite      bool           `yaml:"read_write"`
 	ConnectTimeout *time.Duration `yaml:"connect_timeout"`
 	Delay          *time.Duration `yaml:"delay"`
+	ConnectDelay   *time.Duration `yaml:"connect_delay"`
+	Retries        *int           `yaml:"retries"`
+	Pipeline       *int           `yaml:"pipeline"`
 }
 
 func (s settings) options() []Option {
@@ -34,11 +41,26 @@ func (s settings) options() []Option {
 	if s.MultipleWrites {
 		opts = append(opts, MultipleWrites())
 	}
+	if s.PartWrites != nil {
+		opts = append(opts, PartWrites(*s.PartWrites))
+	}
+	if s.ReadWrite {
+		opts = append(opts, ReadWrite())
+	}
 	if s.ConnectTimeout != nil {
 		opts = append(opts, ConnectTimeout(*s.ConnectTimeout))
 	}
 	if s.Delay != nil {
 		opts = append(opts, Delay(*s.Delay))
+	}
+	if s.ConnectDelay != nil {
+		opts = append(opts, ConnectDelay(*s.ConnectDelay))
+	}
+	if s.Retries != nil {
+		opts = append(opts, Retries(*s.Retries))
+	}
+	if s.Pipeline != nil {
+		opts = append(opts, Pipeline(*s.Pipeline))
 	}
 	return opts
 }
@@ -89,12 +111,17 @@ func (serialLine) alone() bool { return false }
 //	  max_read: 125              # see MaxRead, default 125
 //	  max_gap: 8                 # see MaxGap, default 8
 //	  multiple_writes: false     # see MultipleWrites
+//	  part_writes: mask          # or rewrite; see PartWrites, default none
+//	  read_write: false          # see ReadWrite
 //	  connect_timeout: 3s        # default 3s
 //	  delay: 0s                  # see Delay
+//	  connect_delay: 0s          # see ConnectDelay
+//	  retries: 0                 # see Retries
+//	  pipeline: 1                # see Pipeline; not with RTU
 //	  exclusive: false           # a connection of its own
 //
-// Channels with the same address, connect_timeout and delay share one
-// connection, because many gateways and devices accept only a few and answer
+// Channels with the same address, connect_timeout, delay and connect_delay share
+// one connection, because many gateways and devices accept only a few and answer
 // one request at a time anyway. A channel with exclusive does not take part.
 // The sharing is among the channels that were opened with the same Kind value.
 func Kind() channel.Kind { return kind[network]("modbus-tcp", NewBus) }
@@ -114,7 +141,7 @@ func RTUOverTCPKind() channel.Kind { return kind[network]("modbus-rtu-tcp", NewR
 //
 // and all that Kind has but address and exclusive. Channels with the same
 // device share it, and must agree about baud, parity, stop_bits,
-// connect_timeout and delay.
+// connect_timeout, delay and connect_delay.
 func RTUKind() channel.Kind {
 	return kind[serialLine]("modbus-rtu", NewRTUBus)
 }
@@ -132,6 +159,18 @@ func kind[S interface {
 	buses := map[place]*Bus{}
 	return channel.Kind{
 		Name: name,
+		Profile: func(decode func(any) error) (channel.Factory, error) {
+			var s S
+			if err := decode(&s); err != nil {
+				return nil, err
+			}
+			address, opts := s.place()
+			b := newBus(cmp.Or(address, "127.0.0.1"), opts...)
+			if address == "" && b.err != nil {
+				b = newBus("/dev/null", opts...) // a serial line; nobody opens it
+			}
+			return b.factory(b.options), errors.Join(b.err, b.check(b.options))
+		},
 		Open: func(decode func(any) error) (channel.Factory, error) {
 			var s S
 			if err := decode(&s); err != nil {
@@ -156,7 +195,7 @@ func kind[S interface {
 			defer mu.Unlock()
 			if known, ok := buses[key]; ok {
 				if known.options.line != o.line {
-					return nil, fmt.Errorf("%w: modbus: device %s: another channel has it with a different baud, parity, stop_bits, connect_timeout or delay", model.ErrInvalid, address)
+					return nil, fmt.Errorf("%w: modbus: device %s: another channel has it with a different baud, parity, stop_bits, connect_timeout, delay or connect_delay", model.ErrInvalid, address)
 				}
 				b = known
 			} else {

@@ -51,7 +51,10 @@ func TestReadKeepsToTheGrid(t *testing.T) {
 	s := setup(point("a", "holding:1"))
 	s.Scan, s.Clock = time.Second, clock
 	d := connected(t, TCP(dev.address), s)
-	read(t, d) // at once, at 0 s
+	read(t, d) // at once
+	shift, _ := d.table.Wait(clock.Now())
+	clock.Advance(shift)
+	read(t, d) // the grid begins: at 0 s
 
 	next := func() <-chan error {
 		done := make(chan error, 1)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +20,15 @@ import (
 	"github.com/voltageems/voltage/scripts"
 	"github.com/voltageems/voltage/scripts/storetest"
 )
+
+// TestMain lets this program be the Modbus devices, as main does.
+func TestMain(m *testing.M) {
+	if os.Getenv(peerVariable) != "" {
+		main()
+		return
+	}
+	os.Exit(m.Run())
+}
 
 // TestRun runs everything for a moment: every way works, and every figure is there.
 func TestRun(t *testing.T) {
@@ -47,6 +57,18 @@ func TestRun(t *testing.T) {
 	require.Positive(t, r.Latency.Loaded.Alarms.Probes)
 	require.Positive(t, r.Latency.Loaded.Commands.Probes)
 	require.Empty(t, r.Latency.Loaded.Alarms.Failure+r.Latency.Loaded.Commands.Failure)
+
+	require.Len(t, r.Modbus.Rates, 4)
+	for _, row := range r.Modbus.Rates {
+		require.Positive(t, row.Points.Median, row.Way)
+	}
+	require.Len(t, r.Modbus.Loads, 2)
+	for _, l := range r.Modbus.Loads {
+		require.Positive(t, l.Registers)
+		require.Positive(t, l.Update.Probes, "no update brought a time stamp")
+		require.Zero(t, l.Lost)
+	}
+	require.Positive(t, r.Modbus.Redis)
 
 	u := r.Update
 	require.Empty(t, u.Activate.Failure+u.Rollback.Failure+u.Flush.Failure)

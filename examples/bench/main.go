@@ -30,6 +30,13 @@ type options struct {
 }
 
 func main() {
+	if os.Getenv(peerVariable) != "" {
+		if err := runPeer(context.Background(), os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "bench: devices:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	var o options
 	flag.StringVar(&o.redis, "redis", "", "URL of the Redis to measure; without it one is started from PATH")
 	flag.Float64Var(&o.seconds, "seconds", 0.75, "length of one measurement")
@@ -37,7 +44,7 @@ func main() {
 	flag.IntVar(&o.parallel, "parallel", 4, "goroutines of the parallel figure")
 	flag.IntVar(&o.channels, "channels", 20, "channels of 500 points and 5 models each")
 	flag.IntVar(&o.probes, "probes", 1000, "latency probes of each kind, for at most 20 × seconds")
-	flag.StringVar(&o.only, "only", "", "throughput, memory, embedded, latency or update (the last two measure the throughput of the batch path, too); empty means all")
+	flag.StringVar(&o.only, "only", "", "throughput, memory, embedded, modbus, latency or update (the last two measure the throughput of the batch path, too); empty means all")
 	flag.BoolVar(&o.json, "json", false, "print the result as JSON")
 	flag.Parse()
 
@@ -62,7 +69,7 @@ func (o options) validate() error {
 }
 
 // parts of a run.
-var parts = []string{"throughput", "memory", "embedded", "latency", "update"}
+var parts = []string{"throughput", "memory", "embedded", "modbus", "latency", "update"}
 
 // wants: a Redis that is not the run's own has its script cache emptied only
 // where that is asked for.
@@ -169,6 +176,13 @@ func (b *bench) measure(ctx context.Context) error {
 			return fmt.Errorf("embedded store: %w", err)
 		}
 		b.report.Embedded = rows
+	}
+	if b.wants("modbus") {
+		m, err := b.modbus(ctx)
+		if err != nil {
+			return fmt.Errorf("modbus: %w", err)
+		}
+		b.report.Modbus = m
 	}
 	if b.wants("latency") {
 		l, err := b.latency(ctx, maximum)

@@ -146,16 +146,21 @@ func redisCPU(client redis.UniversalClient) func(context.Context) (time.Duration
 		if info[user] == "" {
 			user, system = "used_cpu_user", "used_cpu_sys"
 		}
-		u, err := strconv.ParseFloat(info[user], 64)
-		if err != nil {
-			return 0, fmt.Errorf("INFO cpu has no readable %s", user)
-		}
-		s, err := strconv.ParseFloat(info[system], 64)
-		if err != nil {
-			return 0, fmt.Errorf("INFO cpu has no readable %s", system)
-		}
-		return time.Duration((u + s) * float64(time.Second)), nil
+		return infoCPU(info, user, system)
 	}
+}
+
+// infoCPU returns the sum of two CPU times of INFO.
+func infoCPU(info map[string]string, user, system string) (time.Duration, error) {
+	u, err := strconv.ParseFloat(info[user], 64)
+	if err != nil {
+		return 0, fmt.Errorf("INFO cpu has no readable %s", user)
+	}
+	s, err := strconv.ParseFloat(info[system], 64)
+	if err != nil {
+		return 0, fmt.Errorf("INFO cpu has no readable %s", system)
+	}
+	return time.Duration((u + s) * float64(time.Second)), nil
 }
 
 // infoOf returns the fields of a section of INFO.

@@ -24,6 +24,8 @@ type report struct {
 	Latency     *latency    `json:"latency,omitempty"`
 	Statistics  *statistics `json:"statistics,omitempty"`
 	Update      *update     `json:"update,omitempty"`
+
+	Modbus *modbusReport `json:"modbus,omitempty"`
 }
 
 // environment is what the figures depend on.
@@ -184,6 +186,9 @@ func (r *report) writeText(w io.Writer) error {
 	}
 	if r.Memory != nil {
 		r.Memory.text(&b)
+	}
+	if r.Modbus != nil {
+		r.Modbus.text(&b)
 	}
 	if r.Latency != nil {
 		r.Latency.text(&b)

@@ -55,8 +55,13 @@ func (q *queue) put(now time.Time, samples []model.Sample) (in intake, ok bool) 
 	if q.closing || q.closed {
 		return in, false
 	}
+	next := 0 // samples mostly come in the order of the points, which saves looking them up
 	for i := range samples {
-		at, known := q.index[samples[i].Point]
+		at, known := next, next < len(q.points) && q.points[next].ID == samples[i].Point
+		if !known {
+			at, known = q.index[samples[i].Point]
+		}
+		next = at + 1
 		if !known {
 			if !q.foreign {
 				q.foreign, in.foreign = true, samples[i].Point
@@ -129,8 +134,14 @@ func (q *queue) take(buf []model.Sample) (batch []model.Sample, refresh, over bo
 		return buf, false, q.closing
 	}
 	q.batch++
+	next := 0 // as in put
 	for _, s := range q.waiting[q.head:min(len(q.waiting), q.head+scripts.MaxBatch)] {
-		st := &q.states[q.index[s.Point]]
+		at := next
+		if at >= len(q.points) || q.points[at].ID != s.Point {
+			at = q.index[s.Point]
+		}
+		next = at + 1
+		st := &q.states[at]
 		if st.batch == q.batch && st.sent != s.Quality {
 			break // a batch knows one quality of a point
 		}

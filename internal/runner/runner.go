@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
@@ -65,7 +64,8 @@ type Runner struct {
 	until   time.Time // when the last lease ended
 }
 
-// New checks the configuration and makes the driver. It does no I/O. Errors
+// New checks the configuration and makes the driver. It does no I/O. The points
+// must not be changed afterwards. Errors
 // wrap model.ErrInvalid, or are the driver's own.
 func New(cfg Config, ch channel.Config) (*Runner, error) {
 	if err := ch.Validate(); err != nil {
@@ -90,7 +90,6 @@ func New(cfg Config, ch channel.Config) (*Runner, error) {
 		cfg.Log = slog.Default()
 	}
 	ch = ch.WithDefaults()
-	ch.Points = slices.Clone(ch.Points)
 	r := &Runner{
 		cfg: cfg, ch: ch, clock: cfg.Clock, log: cfg.Log.With("channel", ch.ID),
 		index: make(map[string]int, len(ch.Points)),

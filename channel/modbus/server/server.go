@@ -2,11 +2,13 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
+	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,8 +29,24 @@ type Config struct {
 	// [Server.SetUnit] for changes while the server runs.
 	Units map[byte]Handler
 	// MaxConns is the number of connections served at the same time; more are
-	// closed as they come. 0 means 32; negative is an error.
+	// closed as they come. Those whose TLS handshake is under way count. 0 means
+	// 32; negative is an error.
 	MaxConns int
+	// Allow are the addresses from which clients may connect; others are closed
+	// as they come. Empty means all.
+	Allow []netip.Prefix
+	// TLS makes the connections speak TLS 1.2 or higher, as Modbus/TCP Security
+	// has it, for which port 802 is reserved. It needs a certificate, in
+	// Certificates, GetCertificate or GetConfigForClient. ClientCAs are the
+	// authorities whose clients are let in, nil those of the system. The zero
+	// ClientAuth means tls.RequireAndVerifyClientCert here, also in what
+	// GetConfigForClient returns; tls.VerifyClientCertIfGiven lets in clients
+	// without a certificate as well. See [Peer] for who they are. Nil means no
+	// TLS. It must not be changed afterwards.
+	TLS *tls.Config
+	// HandshakeTimeout is the time within which the TLS handshake must be done,
+	// else the connection is closed. 0 means 10 s; negative is an error.
+	HandshakeTimeout time.Duration
 	// IdleTimeout is the time within which the next complete request must have
 	// arrived, else the connection is closed. 0 means 60 s; negative is an
 	// error.
@@ -55,6 +73,9 @@ type Stats struct {
 	Accepted int64
 	// Refused counts the connections that were over the limit.
 	Refused int64
+	// Denied counts the connections from addresses that are not allowed, and
+	// those whose TLS handshake failed.
+	Denied int64
 	// Requests counts the requests with a valid frame.
 	Requests int64
 	// Exceptions counts the requests that were answered with an exception.
@@ -66,11 +87,12 @@ type Stats struct {
 // methods may be called from several goroutines.
 type Server struct {
 	cfg    Config
+	tls    *tls.Config     // nil without TLS
 	ctx    context.Context // ends with Close; given to handlers
 	cancel context.CancelFunc
 
 	mu        sync.Mutex
-	units     map[byte]Handler
+	units     map[byte]*unit
 	listeners map[net.Listener]struct{}
 	conns     map[net.Conn]struct{}
 	closed    bool
@@ -79,7 +101,14 @@ type Server struct {
 	drainOnce sync.Once
 	drained   chan struct{} // closed when running is empty after Close
 
-	accepted, refused, requests, exceptions atomic.Int64
+	accepted, refused, denied, requests, exceptions atomic.Int64
+}
+
+// unit is a handler and the lock that makes FC 22 and 23 one operation: they
+// hold it alone, other writes together, and reads do without.
+type unit struct {
+	Handler
+	writing sync.RWMutex
 }
 
 // New makes a server. It does no I/O. The error wraps [ErrConfig].
@@ -91,6 +120,16 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("%w: IdleTimeout is %v", ErrConfig, cfg.IdleTimeout)
 	case cfg.WriteTimeout < 0:
 		return nil, fmt.Errorf("%w: WriteTimeout is %v", ErrConfig, cfg.WriteTimeout)
+	case cfg.HandshakeTimeout < 0:
+		return nil, fmt.Errorf("%w: HandshakeTimeout is %v", ErrConfig, cfg.HandshakeTimeout)
+	}
+	if err := checkAllow(cfg.Allow); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if cfg.TLS != nil {
+		if err := checkTLS(cfg.TLS); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrConfig, err)
+		}
 	}
 	for id, h := range cfg.Units {
 		if h == nil {
@@ -106,17 +145,26 @@ func New(cfg Config) (*Server, error) {
 	if cfg.WriteTimeout == 0 {
 		cfg.WriteTimeout = 5 * time.Second
 	}
+	if cfg.HandshakeTimeout == 0 {
+		cfg.HandshakeTimeout = 10 * time.Second
+	}
+	cfg.Allow = slices.Clone(cfg.Allow)
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{
 		cfg:       cfg,
-		units:     map[byte]Handler{},
+		units:     map[byte]*unit{},
 		listeners: map[net.Listener]struct{}{},
 		conns:     map[net.Conn]struct{}{},
 		drained:   make(chan struct{}),
 	}
-	maps.Copy(s.units, cfg.Units)
+	for id, h := range cfg.Units {
+		s.units[id] = &unit{Handler: h}
+	}
+	if cfg.TLS != nil {
+		s.tls = harden(cfg.TLS)
+	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -130,7 +178,7 @@ func (s *Server) SetUnit(id byte, h Handler) {
 		delete(s.units, id)
 		return
 	}
-	s.units[id] = h
+	s.units[id] = &unit{Handler: h}
 }
 
 // Listen binds a TCP address ("127.0.0.1:502"; port 0 takes a free one),
@@ -150,7 +198,8 @@ func (s *Server) Listen(ctx context.Context, address string) (net.Addr, error) {
 }
 
 // Serve answers the connections of a listener, which it owns from then on and
-// closes. It returns [ErrClosed] after [Server.Close], else the error that
+// closes; with [Config.TLS] the server puts TLS on what it accepts. It returns
+// [ErrClosed] after [Server.Close], else the error that
 // ended the listener.
 func (s *Server) Serve(ln net.Listener) error {
 	if err := s.adopt(ln); err != nil {
@@ -168,6 +217,7 @@ func (s *Server) Stats() Stats {
 		Connections: n,
 		Accepted:    s.accepted.Load(),
 		Refused:     s.refused.Load(),
+		Denied:      s.denied.Load(),
 		Requests:    s.requests.Load(),
 		Exceptions:  s.exceptions.Load(),
 	}
@@ -255,8 +305,15 @@ func (s *Server) accept(ln net.Listener) error {
 	}
 }
 
-// admit starts serving a connection, or closes it where there are too many.
+// admit starts serving a connection, or closes it where it comes from an address
+// that is not allowed or there are too many.
 func (s *Server) admit(conn net.Conn) {
+	if !s.allowed(conn.RemoteAddr()) {
+		_ = conn.Close()
+		s.denied.Add(1)
+		s.cfg.Logger.Warn("modbus server: address not allowed", "remote", conn.RemoteAddr())
+		return
+	}
 	s.mu.Lock()
 	full := len(s.conns) >= s.cfg.MaxConns
 	if s.closed || full {
