@@ -74,7 +74,7 @@ func TestLibmodbusClient(t *testing.T) {
 	o := newOurs(t)
 	host, port := split(t, o.tcp)
 	for _, target := range [][]string{{"tcp", host, port}, {"rtu", o.device}} {
-		assert.Equal(t, "ok\n", run(t, peer, append([]string{"use"}, target...)...), target)
+		assert.Equal(t, "ok\n", run(t, peer, append(append([]string{"use"}, target...), "more")...), target)
 		o.written(t, map[uint16]uint16{0: 0x5555, 99: 99 ^ 0x5555, 100: 0xBEEF, 101: 0x3FC0, 102: 0, 103: 103 * 7})
 		o.reset()
 	}

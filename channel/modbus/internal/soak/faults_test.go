@@ -55,8 +55,10 @@ func (f fault) String() string { return faultNames[f] }
 
 // dice chooses faults.
 type dice struct {
-	rtu     bool
-	timeout time.Duration // of the drivers' requests
+	rtu bool
+	// With several requests under way the next answer would make a cut one whole.
+	pipelined bool
+	timeout   time.Duration // of the drivers' requests
 
 	mu     sync.Mutex
 	r      *rand.Rand
@@ -99,7 +101,7 @@ func (d *dice) possible(f fault) bool {
 	if d.rtu {
 		return f != overtaken && f != wrongTransaction
 	}
-	return f != corrupt
+	return f != corrupt && (f != cut || !d.pipelined)
 }
 
 // roll returns the fault of one request.

@@ -29,7 +29,7 @@ const (
 	timeout = 40 * time.Millisecond
 	// buses is how many there are of each transport: a bus has one request under
 	// way, and most faults cost it the timeout.
-	buses = 3
+	buses = 2
 	// patience is what recovery may take. Addresses that a fault made look
 	// missing are tried again after up to 10 minutes of the drivers' clock.
 	patience = 60 * time.Second
@@ -83,12 +83,15 @@ func soak(t *testing.T, seed uint64) {
 		name  string
 		start func(*testing.T, *dice, string) *modbus.Bus
 		pause time.Duration // between two commands of a driver, at most
-	}{{"tcp", overTCP, 15 * time.Millisecond}, {"rtu over tcp", overRTUOverTCP, 15 * time.Millisecond}, {"rtu", overRTU, 150 * time.Millisecond}} {
+	}{
+		{"tcp", overTCP, 15 * time.Millisecond}, {"tcp pipelined", overPipeline, 15 * time.Millisecond},
+		{"rtu over tcp", overRTUOverTCP, 15 * time.Millisecond}, {"rtu", overRTU, 150 * time.Millisecond},
+	} {
 		if only := os.Getenv("VOLTAGE_TRANSPORT"); only != "" && only != transport.name {
 			continue
 		}
 		for n := range buses {
-			d := &dice{rtu: k > 0, timeout: timeout, calm: true, r: rand.New(rand.NewPCG(seed, uint64(k*buses+n)))}
+			d := &dice{rtu: k > 1, pipelined: k == 1, timeout: timeout, calm: true, r: rand.New(rand.NewPCG(seed, uint64(k*buses+n)))}
 			rigs = append(rigs, newRig(t, transport.name, transport.pause, d, transport.start))
 		}
 	}
@@ -151,6 +154,12 @@ func overTCP(t *testing.T, d *dice, upstream string) *modbus.Bus {
 	ln := listen(t)
 	newProxy(t, d, upstream).serveTCP(ln)
 	return modbus.NewBus(ln.Addr().String(), modbus.MaxGap(0))
+}
+
+func overPipeline(t *testing.T, d *dice, upstream string) *modbus.Bus {
+	ln := listen(t)
+	newProxy(t, d, upstream).serveTCP(ln)
+	return modbus.NewBus(ln.Addr().String(), modbus.MaxGap(0), modbus.Pipeline(8))
 }
 
 func overRTUOverTCP(t *testing.T, d *dice, upstream string) *modbus.Bus {

@@ -203,6 +203,11 @@ def use(transport, target, ca=None, cert=None, key=None):
     many = [n ^ 0x5555 for n in range(123)]
     assert not client.write_registers(0, many, slave=unit).isError()
     same(registers(client.read_holding_registers(0, 123, slave=unit)), many)
+    assert not client.write_register(150, 0x0012, slave=unit).isError()
+    assert not client.mask_write_register(address=150, and_mask=0x00F2, or_mask=0x0025, unit=unit).isError()
+    same(registers(client.readwrite_registers(
+        read_address=150, read_count=3, write_address=151, write_registers=[11, 22], unit=unit,
+    )), [0x0017, 11, 22])
     client.close()
     print("ok")
 
