@@ -382,3 +382,24 @@ func TestReadAllocations(t *testing.T) {
 	// Both sides are counted. It is far less than one per point.
 	assert.Less(t, perRound, 60.0)
 }
+
+// A round that the end of a context interrupts begins anew with the next Read.
+func TestInterruptedRoundBeginsAnew(t *testing.T) {
+	t.Parallel()
+	dev := newDevice(t, 1)
+	d := connected(t, TCP(dev.address, MaxGap(0)), setup(point("a", "holding:1"), point("b", "holding:50")))
+	ctx, cancel := context.WithCancel(context.Background())
+	dev.faults(func(r server.Request) server.Action {
+		if r.Address == 50 {
+			cancel()
+		}
+		return server.Action{Ignore: r.Address == 50}
+	})
+	_, err := d.Read(ctx)
+	require.ErrorIs(t, err, context.Canceled)
+	dev.faults(nil)
+	dev.units[1].SetRegisters(server.HoldingRegister, 1, 77)
+	got := read(t, d)
+	assert.Equal(t, good("a", 77), got["a"])
+	assert.Equal(t, good("b", 50), got["b"])
+}
