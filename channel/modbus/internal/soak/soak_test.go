@@ -42,7 +42,7 @@ func length() time.Duration {
 	switch {
 	case os.Getenv("VOLTAGE_LONG") == "1":
 		return time.Hour
-	case os.Getenv("VOLTAGE_CI") == "1":
+	case os.Getenv("VOLTAGE_CI") == "1" && !raced:
 		return 10 * time.Second
 	}
 	return 2 * time.Second
