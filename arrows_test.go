@@ -38,7 +38,7 @@ var arrows = map[string][]string{
 	"internal/runner":              {"scripts", "channel", "model"},
 	"internal/api":                 {"scripts", "model"},
 	"internal/simsite":             {"channel/modbus/server", "model"},
-	"internal/demo":                {"internal/simsite", "channel", "channel/modbus", "channel/virtual", "model", "alarm", "rule"},
+	"internal/demo":                {"internal/simsite", "channel", "channel/modbus", "channel/modbus/northbound", "channel/virtual", "model", "alarm", "rule"},
 	"":                             {"internal/api", "internal/runner", "internal/follow", "alarm", "rule", "scripts", "channel", "model"},
 	"examples":                     {"*"},
 }

@@ -429,7 +429,7 @@ const (
 )
 
 var problemTexts = [problemKinds]string{"a definition is left out", "a script, a trial or a sync mode is left out", "a script of the folder is left out",
-	"a server does not run, or shows something that is not there"}
+	"a server does not run and is tried again, or its settings name what is not there"}
 
 // maxProblemLines is how many new problems are logged at a time: a channel that is
 // gone may leave a thousand bindings without a point. Problems returns them all.

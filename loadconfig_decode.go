@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/voltageems/voltage/channel"
 )
 
 // loadRaw is a part of the file that is decoded later.
@@ -218,6 +220,8 @@ func (l *loader) decodeScalar(n *yaml.Node, v reflect.Value, p loadPath, line in
 	}
 	err := loadSet(v, text)
 	switch {
+	case err == nil && v.Type() == reflect.TypeFor[channel.Path]():
+		v.SetString(l.relative(text))
 	case err == nil:
 	case text != n.Value:
 		// The variable's value must not show, and may be hidden in any form.

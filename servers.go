@@ -27,24 +27,6 @@ const (
 	serverEnd = 1200 * time.Millisecond
 )
 
-// ServerStatus says how a server is doing.
-type ServerStatus struct {
-	ID   string
-	Name string
-	// Serving is true while the server runs; false while it is disabled, ended,
-	// or waits to be run again after a failure.
-	Serving bool
-	// Since is when Serving began to be what it is.
-	Since time.Time
-	// Failures counts the ends that nobody asked for.
-	Failures int64
-	// LastError is the last of them, and LastErrorAt its time.
-	LastError   string
-	LastErrorAt time.Time
-	// Problems are what the server reports of its settings.
-	Problems []string
-}
-
 // RegisterServer adds a server, or replaces the one of the same id. On a running
 // engine it serves at once. A server that fails, because its port is taken or
 // its line is gone, is run again, later and later; see Servers and Problems.
@@ -80,10 +62,10 @@ func (e *Engine) RemoveServer(id string) error {
 }
 
 // Servers returns the state of this engine's servers, by id.
-func (e *Engine) Servers() []ServerStatus {
-	var list []ServerStatus
+func (e *Engine) Servers() []model.ServerStatus {
+	var list []model.ServerStatus
 	for _, c := range e.registry.serverList() {
-		s := ServerStatus{ID: c.ID}
+		s := model.ServerStatus{ID: c.ID}
 		if r := e.servers.get(c.ID); r != nil {
 			s = r.state()
 		}
@@ -152,12 +134,12 @@ type serving struct {
 	done   chan struct{}
 
 	mu     sync.Mutex
-	status ServerStatus
+	status model.ServerStatus
 	// failed: LastError is why it does not run, or has not run for long.
 	failed bool
 }
 
-func (s *serving) state() ServerStatus {
+func (s *serving) state() model.ServerStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st := s.status
@@ -238,7 +220,7 @@ func (e *Engine) runServer(run context.Context, id string) {
 		return
 	}
 	ctx, cancel := context.WithCancel(run)
-	s := &serving{cancel: cancel, done: make(chan struct{}), status: ServerStatus{ID: id}}
+	s := &serving{cancel: cancel, done: make(chan struct{}), status: model.ServerStatus{ID: id}}
 	if e.servers.list == nil {
 		e.servers.list = map[string]*serving{}
 	}
@@ -255,7 +237,7 @@ func (e *Engine) serve(ctx context.Context, c channel.ServerConfig, s *serving) 
 	pause := serverFirst
 	for {
 		began := clock.Now()
-		s.set(func(st *ServerStatus) { st.Serving, st.Since = true, began })
+		s.set(func(st *model.ServerStatus) { st.Serving, st.Since = true, began })
 		ended := make(chan error, 1)
 		go func() { ended <- e.serveOnce(ctx, c, s) }()
 		var err error
@@ -274,7 +256,7 @@ func (e *Engine) serve(ctx context.Context, c channel.ServerConfig, s *serving) 
 			err = <-ended
 		}
 		if ctx.Err() != nil {
-			s.set(func(st *ServerStatus) { st.Serving, st.Since = false, clock.Now() })
+			s.set(func(st *model.ServerStatus) { st.Serving, st.Since = false, clock.Now() })
 			if err != nil && !errors.Is(err, ctx.Err()) {
 				log.Warn("the server ended with an error", "error", err)
 			}
@@ -284,16 +266,12 @@ func (e *Engine) serve(ctx context.Context, c channel.ServerConfig, s *serving) 
 			err = errors.New("it ended by itself")
 		}
 		s.mu.Lock()
-		told := s.failed && s.status.LastError == err.Error()
 		s.failed = true
 		now := clock.Now()
 		s.status.Serving, s.status.Since, s.status.LastErrorAt, s.status.LastError = false, now, now, err.Error()
 		s.status.Failures++
 		s.mu.Unlock()
-		e.serverProblems()
-		if !told {
-			log.Error("the server failed; it is run again, later and later", "error", err)
-		}
+		e.serverProblems() // logs it
 		select {
 		case <-ctx.Done():
 			return
@@ -312,7 +290,7 @@ func (e *Engine) serveOnce(ctx context.Context, c channel.ServerConfig, s *servi
 		}
 	}()
 	server, err := c.NewServer(e.log, e.cfg.Clock, func(problems ...string) {
-		s.set(func(st *ServerStatus) { st.Problems = slices.Clone(problems) })
+		s.set(func(st *model.ServerStatus) { st.Problems = slices.Clone(problems) })
 		e.serverProblems()
 	})
 	if err != nil {
@@ -321,7 +299,7 @@ func (e *Engine) serveOnce(ctx context.Context, c channel.ServerConfig, s *servi
 	return server.Serve(ctx, north{e})
 }
 
-func (s *serving) set(change func(*ServerStatus)) {
+func (s *serving) set(change func(*model.ServerStatus)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	change(&s.status)

@@ -133,9 +133,14 @@ type Setup struct {
 func (s Setup) Period(p model.Point) time.Duration { return period(s.Scan, s.Scans, p.Scan) }
 
 // Factory makes the driver of one channel. It checks the points' addresses and
-// the driver's own settings, all of them, and does no I/O. Errors name the
-// point and what is wrong with it.
+// the driver's own settings, all of them, and does no I/O, save that it may read
+// files that the settings name, such as certificates, to check them. Errors name
+// the point and what is wrong with it.
 type Factory func(Setup) (Driver, error)
+
+// Path is the name of a file or folder in the settings of a Kind. A configuration
+// file may have it relative to its own folder; decode makes it complete.
+type Path string
 
 // Kind makes a driver, or a server, known to configuration files, where channels
 // say "driver: NAME" and servers "server: NAME", and keep the settings in a

@@ -193,5 +193,8 @@ func (t *Timetable) Wait(now time.Time) (wait time.Duration, ok bool) {
 			wait, ok = w, true
 		}
 	}
+	if wait > 0 {
+		t.ended = -1 // nobody waits
+	}
 	return wait, ok
 }

@@ -22,6 +22,7 @@ func TestKindsAreNamedAndUnique(t *testing.T) {
 		known[k.Name] = true
 	}
 	assert.True(t, seen["modbus-tcp"])
+	assert.True(t, seen["modbus-tls"])
 	assert.True(t, seen["modbus-rtu"])
 	assert.True(t, seen["modbus-rtu-tcp"])
 	assert.True(t, seen["virtual"])

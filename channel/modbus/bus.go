@@ -35,6 +35,7 @@ type lineOptions struct {
 	delay          time.Duration
 	connectDelay   time.Duration
 	serial         serialOptions
+	tls            TLSConfig
 }
 
 // options are all that an Option may set. Factories check them.
@@ -53,7 +54,7 @@ type options struct {
 // are reported by the Factory.
 type Option func(*options)
 
-// Unit sets the unit id that TCP, RTU and RTUOverTCP talk to, 0 to 255. The default is 1. With
+// Unit sets the unit id that TCP, TLS, RTU and RTUOverTCP talk to, 0 to 255. The default is 1. With
 // RTU it is 1 to 247, or 0 for the broadcast to all units. It has no meaning for
 // a Bus, whose Unit method takes the id.
 func Unit(n int) Option { return func(o *options) { o.unit = n } }
@@ -149,6 +150,7 @@ type Bus struct {
 	line    *line
 	options options
 	serial  bool  // a serial line
+	tls     bool  // TLS
 	err     error // what is wrong with the address
 }
 
@@ -156,7 +158,7 @@ type Bus struct {
 // options hold for all of its units. It does no I/O; what is wrong with address
 // and options is reported by the Factories that Unit returns.
 func NewBus(address string, opts ...Option) *Bus {
-	target, err := hostPort(address)
+	target, err := hostPort(address, DefaultPort)
 	b := newBus(target, err, opts)
 	b.line.dial = dialTCP(target)
 	b.line.frame = func(c net.Conn) wire { return newConn(c) }
@@ -260,11 +262,16 @@ func (b *Bus) check(o options) error {
 	} else if b.serial {
 		o.line.serial.check(bad)
 	}
+	if b.tls {
+		if _, err := o.line.tls.load(); err != nil {
+			errs = append(errs, fmt.Errorf("%w: modbus: %w", model.ErrInvalid, err))
+		}
+	}
 	return errors.Join(errs...)
 }
 
 // hostPort completes an address with the default port.
-func hostPort(address string) (string, error) {
+func hostPort(address string, defaultPort int) (string, error) {
 	bad := func(why string) (string, error) {
 		return address, fmt.Errorf("%w: modbus: address %.100q: %s", model.ErrInvalid, address, why)
 	}
@@ -272,7 +279,7 @@ func hostPort(address string) (string, error) {
 	if err != nil {
 		// Without a port: a name, an IPv4 address, or an IPv6 address with or
 		// without brackets.
-		host, port = strings.TrimSuffix(strings.TrimPrefix(address, "["), "]"), strconv.Itoa(DefaultPort)
+		host, port = strings.TrimSuffix(strings.TrimPrefix(address, "["), "]"), strconv.Itoa(defaultPort)
 		if strings.Contains(host, ":") && net.ParseIP(host) == nil {
 			return bad("want host:port, such as 192.168.1.10:502")
 		}

@@ -23,12 +23,12 @@ func TestHostPort(t *testing.T) {
 		"192.168.1.10:1502": "192.168.1.10:1502", "192.168.1.10": "192.168.1.10:502", "meter.local": "meter.local:502",
 		"[fe80::1]:503": "[fe80::1]:503", "[fe80::1]": "[fe80::1]:502", "fe80::1": "[fe80::1]:502",
 	} {
-		got, err := hostPort(in)
+		got, err := hostPort(in, DefaultPort)
 		require.NoError(t, err, in)
 		assert.Equal(t, want, got)
 	}
 	for _, in := range []string{"", ":502", "host:", "host:0", "host:70000", "host:modbus", "tcp://host:502", "a b", "host:1:2"} {
-		_, err := hostPort(in)
+		_, err := hostPort(in, DefaultPort)
 		require.ErrorIs(t, err, model.ErrInvalid, in)
 		_, err = TCP(in)(setup())
 		require.ErrorIs(t, err, model.ErrInvalid, in)
@@ -206,7 +206,7 @@ func TestDelayBetweenRequests(t *testing.T) {
 func TestKind(t *testing.T) {
 	t.Parallel()
 	dev := newDevice(t, 1, 2)
-	require.Len(t, Kinds(), 3)
+	require.Len(t, Kinds(), 4)
 	kind := Kind()
 	assert.Equal(t, "modbus-tcp", kind.Name)
 	factory := func(text string) (channel.Factory, error) {

@@ -224,6 +224,13 @@ func (a address) encodePart(raw float64) (mask, value uint16, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
+	mask, value = a.inRegister(v)
+	return mask, value, nil
+}
+
+// inRegister returns which bits of its register a part of one is, and what they
+// are for the part's own bits.
+func (a address) inRegister(v uint64) (mask, value uint16) {
 	shift := 0
 	switch a.typ {
 	case typeBit, typeBits:
@@ -232,7 +239,7 @@ func (a address) encodePart(raw float64) (mask, value uint16, err error) {
 		shift = 8
 	}
 	part := uint64(math.MaxUint64) >> (64 - a.size())
-	return uint16(a.arrange(part << shift)), uint16(a.arrange(v << shift)), nil
+	return uint16(a.arrange(part << shift)), uint16(a.arrange(v << shift))
 }
 
 // bits returns the bits of raw in the type, as many as the type has.

@@ -50,6 +50,7 @@ type exchanged struct {
 	data  []byte // of a read with RTU framing; valid until the next request
 	sent  bool   // at least one byte left
 	heard bool   // the connection brought at least one whole frame
+	late  byte   // the unit of one that answers no request under way; 0 for none
 }
 
 // appendTCP appends the frame of a request.
@@ -109,8 +110,9 @@ func (c *conn) exchange(ctx context.Context, timeout time.Duration, unit byte, a
 		case err == nil:
 			x.heard = true
 			a := waiting(asks, binary.BigEndian.Uint16(answer))
-			if a == nil {
-				continue // to an earlier request, or there twice
+			if a == nil { // to an earlier request, or there twice
+				x.late = alsoAlive(x.late, answer[headerSize-1:])
+				continue
 			}
 			a.take(unit, answer)
 			if left--; left > 0 {
@@ -142,6 +144,15 @@ func (c *conn) exchange(ctx context.Context, timeout time.Duration, unit byte, a
 		return x, nil
 	}
 	return x, nil
+}
+
+// alsoAlive returns the unit of an answer that nobody waits for, or the one before
+// it where it is a gateway that answers for a unit which does not.
+func alsoAlive(before byte, answer []byte) byte {
+	if answer[1]&0x80 != 0 && len(answer) > 2 && unanswered(&Exception{Code: answer[2]}) {
+		return before
+	}
+	return answer[0]
 }
 
 // waiting returns the request with a transaction id, if it waits for its answer.

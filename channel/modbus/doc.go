@@ -1,5 +1,6 @@
-// Package modbus is the driver for devices that speak Modbus TCP, Modbus RTU on
-// a serial line, or RTU over TCP through a gateway.
+// Package modbus is the driver for devices that speak Modbus TCP, Modbus/TCP
+// Security, which is the same with TLS, Modbus RTU on a serial line, or RTU over
+// TCP through a gateway.
 //
 //	channel.Config{
 //		ID:     "1001",
@@ -92,11 +93,38 @@
 //
 // # Writing
 //
-// Points of kind control and adjustment are coils or whole holding registers,
-// and are polled like all others. A part of a register (a bit, several bits, a
-// byte) is refused for now, for to do so by reading and writing back would undo
-// what the device changes in between; so is text, as commands carry numbers. A
-// number that means "not available" is not written.
+// Points of kind control and adjustment are coils or holding registers, and are
+// polled like all others. They are written with functions 5, 6 and 16, or with
+// 15 and 16 alone where MultipleWrites asks for that. A number that means "not
+// available" is not written; nor is text, as commands carry numbers.
+//
+// A part of a register (a bit, several bits, a byte) is written only where
+// PartWrites says how. By "mask", function 22, the device changes the part
+// itself. By "rewrite" the register is read, changed and written back, one
+// request after the other with none of this bus in between: simple, and wrong
+// where the device itself or another client changes the rest of the register,
+// for that is undone without a trace.
+//
+// Every answer must be the echo that its request asks for; else nobody knows
+// what the device took, and the result is Sent. A point with ReadBack is read
+// until it has the value that was written, for up to 2 s. With ReadWrite,
+// function 23 writes and reads it in one request, which is enough where the
+// value in the answer matches. Function 24, the reading of a queue, is not of
+// use to points; the package server answers it.
+//
+// # TLS
+//
+// TLS and NewTLSBus are TCP and NewBus for Modbus/TCP Security
+// (MB-TCP-Security v3.6): TLS 1.2 or higher, certificates on both sides, port
+// 802. The device's certificate is always verified: its authority, its time and
+// its name. What is wrong with either certificate is part of the error of
+// Connect, or of the first Read, as with TLS 1.3 a device judges its client only
+// then; both are channel.ErrNotConnected. The role in which the client comes is
+// in its certificate, and what the role may do is up to the device.
+//
+// The files are read when the Factory checks them and again at each connect.
+// The times in certificates are judged by the system's clock, so a controller
+// whose clock is not set yet does not connect.
 //
 // # RTU
 //

@@ -41,3 +41,25 @@ func ExampleNewRTUBus() {
 		}
 	}
 }
+
+func ExampleTLS() {
+	_ = channel.Config{
+		ID: "1001",
+		Driver: modbus.TLS("192.168.1.10", modbus.TLSConfig{
+			CAFile: "/etc/gateway/plant-ca.pem", CertFile: "/etc/gateway/cert.pem", KeyFile: "/etc/gateway/key.pem",
+			ServerName: "pcs1.plant",
+		}),
+		Points: []model.Point{{ID: "1", Name: "active_power", Address: "holding:100:float32", Unit: "kW"}},
+	}
+}
+
+func ExamplePartWrites() {
+	_ = channel.Config{
+		ID:     "1001",
+		Driver: modbus.TCP("192.168.1.10", modbus.PartWrites(modbus.PartsMask)),
+		Points: []model.Point{
+			{ID: "1", Name: "start", Kind: model.Control, Address: "holding:40:bit0", ReadBack: true},
+			{ID: "2", Name: "mode", Kind: model.Adjustment, Address: "holding:40:bits4-7"},
+		},
+	}
+}

@@ -77,6 +77,22 @@ func (n network) alone() bool { return n.Exclusive }
 
 func (n network) place() (string, []Option) { return n.Address, n.options() }
 
+// secured is a section "modbus-tls".
+type secured struct {
+	network    `yaml:",inline"`
+	CAFile     channel.Path `yaml:"ca_file"`
+	CertFile   channel.Path `yaml:"cert_file"`
+	KeyFile    channel.Path `yaml:"key_file"`
+	ServerName string       `yaml:"server_name"`
+}
+
+func (s secured) place() (string, []Option) {
+	address, opts := s.network.place()
+	return address, append(opts, withTLS(TLSConfig{
+		CAFile: string(s.CAFile), CertFile: string(s.CertFile), KeyFile: string(s.KeyFile), ServerName: s.ServerName,
+	}))
+}
+
 // serialLine is a section "modbus-rtu".
 type serialLine struct {
 	Device   string  `yaml:"device"`
@@ -129,6 +145,19 @@ func Kind() channel.Kind { return kind[network]("modbus-tcp", NewBus) }
 // RTUOverTCPKind returns the driver for configuration files, "modbus-rtu-tcp".
 // Its section is that of Kind; see RTUOverTCP.
 func RTUOverTCPKind() channel.Kind { return kind[network]("modbus-rtu-tcp", NewRTUOverTCPBus) }
+
+// TLSKind returns the driver for configuration files, "modbus-tls":
+//
+//	driver: modbus-tls
+//	modbus-tls:
+//	  address: 192.168.1.10      # port 802 when left out
+//	  ca_file: ca.pem            # see TLSConfig; relative paths count from the
+//	  cert_file: gateway.pem     # folder of the configuration file
+//	  key_file: gateway.key
+//	  server_name: pcs1.plant    # default: the host of the address
+//
+// and all that Kind has. Channels share a connection when these agree as well.
+func TLSKind() channel.Kind { return kind[secured]("modbus-tls", newTLSBus) }
 
 // RTUKind returns the driver for configuration files, "modbus-rtu":
 //
@@ -207,4 +236,4 @@ func kind[S interface {
 }
 
 // Kinds returns every kind of this package.
-func Kinds() []channel.Kind { return []channel.Kind{Kind(), RTUKind(), RTUOverTCPKind()} }
+func Kinds() []channel.Kind { return []channel.Kind{Kind(), TLSKind(), RTUKind(), RTUOverTCPKind()} }

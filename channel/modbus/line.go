@@ -25,6 +25,7 @@ type line struct {
 	connectTimeout time.Duration
 	delay          time.Duration // pause after each request
 	connectDelay   time.Duration // pause after each connect
+	char, silence  time.Duration // that a character takes, and between frames, on a serial line; else 0
 
 	mu       sync.Mutex
 	conn     wire      // nil while there is none
@@ -252,7 +253,7 @@ func (l *line) attempt(ctx context.Context, m *member, ln *lane, asks []ask, tim
 		return exchanged{}, fmt.Errorf("%w: the connection was lost", channel.ErrNotConnected)
 	}
 	began := time.Now()
-	bound, try := l.tryLocked(ctx, ln, began, timeout)
+	bound, try := l.tryLocked(ctx, m, ln, began, timeout)
 	l.mu.Unlock()
 	x, err := c.exchange(bound, timeout, m.unit, asks, ln.command)
 	if try != nil {
@@ -264,6 +265,9 @@ func (l *line) attempt(ctx context.Context, m *member, ln *lane, asks []ask, tim
 	if x.heard {
 		l.heard++
 		l.served = true
+	}
+	if x.late != 0 {
+		l.late[x.late] = true
 	}
 	if errors.Is(err, channel.ErrNotConnected) && l.conn == c {
 		l.dropLocked()

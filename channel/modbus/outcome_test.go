@@ -56,27 +56,31 @@ func (h *hasty) After(d time.Duration) <-chan time.Time {
 	return c
 }
 
-// everyWay runs a test for each way to write, over TCP and RTU, all side by
+// everyWay runs a test for each way to write, over TCP, TLS and RTU, all side by
 // side: most of the time passes in waiting for answers that do not come.
 func everyWay(t *testing.T, readBack bool, timeout time.Duration, run func(name string, dev *device, d *driver, p model.Point, function byte, value float64)) {
 	t.Helper()
 	var running sync.WaitGroup
-	for _, rtu := range []bool{false, true} {
+	secure, files := newSecurity(t)
+	for transport, open := range map[string]func(string, ...Option) channel.Factory{
+		"TCP": TCP, "RTU": RTUOverTCP,
+		"TLS": func(address string, opts ...Option) channel.Factory { return TLS(address, files, opts...) },
+	} {
 		for _, w := range ways {
 			if w.function == 23 && !readBack {
 				continue // without read-back it is function 16
 			}
-			dev := newDeviceOf(t, rtu, 1)
-			transport := TCP
-			if rtu {
-				transport = RTUOverTCP
+			dev := &device{rtu: transport == "RTU"}
+			if transport == "TLS" {
+				dev.tls = secure
 			}
+			startDevice(t, dev, 1)
 			p := control("w", w.address)
 			p.ReadBack = readBack
 			s := setup(p)
 			s.Timeout, s.Clock = timeout, &hasty{Clock: model.SystemClock, now: time.Now()}
-			d := connected(t, transport(dev.address, w.opts...), s)
-			name := fmt.Sprintf("%s, RTU %t", w.name, rtu)
+			d := connected(t, open(dev.address, w.opts...), s)
+			name := w.name + ", " + transport
 			running.Go(func() { run(name, dev, d, p, w.function, w.value) })
 		}
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/voltageems/voltage/channel"
 	"github.com/voltageems/voltage/channel/modbus/server"
@@ -106,6 +107,21 @@ func TestRewriteKeepsTheLine(t *testing.T) {
 	assert.Equal(t, 202, writes)
 }
 
+// By its mask a part is written in all units of a line at once.
+func TestPartWritesOfAllUnits(t *testing.T) {
+	t.Parallel()
+	dev := newDeviceOf(t, true, 1, 2)
+	bus := NewRTUOverTCPBus(dev.address, PartWrites(PartsMask))
+	all := connected(t, bus.Unit(0), setup(control("w", "holding:9:bit4")))
+	one := connected(t, bus.Unit(1), setup(point("w", "holding:9")))
+	out, err := write(all, "w", 1)
+	require.ErrorIs(t, err, errBroadcast)
+	assert.Equal(t, channel.Outcome{Result: channel.Sent}, out)
+	assert.Equal(t, good("w", 25), read(t, one)["w"])
+	raw, _ := dev.units[2].Register(server.HoldingRegister, 9)
+	assert.EqualValues(t, 25, raw)
+}
+
 func TestPartWritesOptions(t *testing.T) {
 	t.Parallel()
 	_, err := TCP("host", PartWrites("both"))(setup())
@@ -115,6 +131,23 @@ func TestPartWritesOptions(t *testing.T) {
 	require.ErrorContains(t, err, "part writes by rewrite would have to read it")
 	_, err = RTUOverTCP("host", Unit(0), PartWrites(PartsMask))(setup(control("a", "holding:1:bit3")))
 	require.NoError(t, err)
+	settings := func(text string) (options, error) {
+		f, err := Kind().Open(func(to any) error { return yaml.Unmarshal([]byte(text), to) })
+		if err != nil {
+			return options{}, err
+		}
+		return open(t, f, setup()).opts, nil
+	}
+	o, err := settings("{address: host, part_writes: rewrite, read_write: true}")
+	require.NoError(t, err)
+	assert.Equal(t, PartsRewrite, o.parts)
+	assert.True(t, o.joined)
+	o, err = settings("{address: host, part_writes: mask}")
+	require.NoError(t, err)
+	assert.Equal(t, PartsMask, o.parts)
+	assert.False(t, o.joined)
+	_, err = settings("{address: host, part_writes: atomic}")
+	require.ErrorContains(t, err, "want mask or rewrite")
 	// A part of an input register stays what it is.
 	_, err = TCP("host", PartWrites(PartsMask))(setup(control("a", "input:1:bit3")))
 	require.ErrorContains(t, err, "read-only")

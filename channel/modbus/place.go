@@ -50,7 +50,8 @@ func (a Address) Mask() uint16 {
 	if !a.a.typ.partial() {
 		return 0xFFFF
 	}
-	return uint16(a.a.arrange(a.a.partMask()))
+	mask, _ := a.a.inRegister(0)
+	return mask
 }
 
 // Text reports whether the value is text.
@@ -58,6 +59,9 @@ func (a Address) Text() bool { return a.a.typ == typeString }
 
 // Truth reports whether the value is 0 or 1.
 func (a Address) Truth() bool { return a.a.typ.truth() }
+
+// Single reports whether the value is a float32.
+func (a Address) Single() bool { return a.a.typ == typeFloat32 }
 
 // Rate reports whether the address limits how fast the value may change.
 func (a Address) Rate() bool { return a.a.checks != nil && a.a.checks.rate > 0 }
@@ -84,12 +88,9 @@ func (a Address) Encode(b []byte, raw float64) error {
 		}
 		return err
 	}
-	v, err := a.a.partNumber(raw)
-	if err == nil && a.a.checks != nil && a.a.unavailable(v) {
-		err = fmt.Errorf("raw value %v is one that means not available", raw)
-	}
+	mask, value, err := a.a.encodePart(raw)
 	if err == nil {
-		a.a.putPart(b, v)
+		putPart(b, mask, value)
 	}
 	return err
 }
@@ -140,7 +141,8 @@ func (a Address) EncodeMissing(b []byte) bool {
 		v = math.MaxUint64 >> (64 - a.a.size())
 	}
 	if a.a.typ.partial() {
-		a.a.putPart(b, v)
+		mask, value := a.a.inRegister(v)
+		putPart(b, mask, value)
 		return true
 	}
 	v = a.a.arrange(v)
@@ -155,45 +157,9 @@ func (a Address) EncodeMissing(b []byte) bool {
 	return true
 }
 
-// partMask returns the bits of a register that the type is, its byte order undone.
-func (a address) partMask() uint64 {
-	switch a.typ {
-	case typeInt8Hi, typeUint8Hi:
-		return 0xFF00
-	case typeInt8Lo, typeUint8Lo:
-		return 0x00FF
-	}
-	return (1<<a.size() - 1) << a.bit
-}
-
-// partNumber returns the bits of raw in a type that is a part of a register.
-func (a address) partNumber(raw float64) (uint64, error) {
-	lo, hi := 0.0, float64(uint64(1)<<a.size()-1)
-	if a.signed() {
-		lo, hi = -128, 127
-	}
-	n := math.Round(raw)
-	switch {
-	case math.IsNaN(raw):
-		return 0, fmt.Errorf("raw value is not a number")
-	case n < lo || n > hi || a.typ == typeBit && math.Abs(raw-n) > 1e-6:
-		return 0, fmt.Errorf("raw value %v is outside of %s, %v to %v", raw, a.typeName(), lo, hi)
-	case a.typ == typeBit:
-		return uint64(a.truth(n != 0)), nil
-	}
-	return uint64(int64(n)) & (1<<a.size() - 1), nil
-}
-
 // putPart puts the bits of a part into the register in b.
-func (a address) putPart(b []byte, v uint64) {
-	mask := a.partMask()
-	shift := uint64(0)
-	for mask>>shift&1 == 0 {
-		shift++
-	}
-	whole := a.arrange(uint64(binary.BigEndian.Uint16(b)))
-	whole = whole&^mask | v<<shift&mask
-	binary.BigEndian.PutUint16(b, uint16(a.arrange(whole)))
+func putPart(b []byte, mask, value uint16) {
+	binary.BigEndian.PutUint16(b, binary.BigEndian.Uint16(b)&^mask|value)
 }
 
 // OpenSerial opens a serial line for this process alone, for a server that

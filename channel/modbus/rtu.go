@@ -200,6 +200,7 @@ func (c *rtuConn) search(unit byte, request *gb.ProtocolDataUnit, x *exchanged, 
 		b = b[n:]
 		x.heard = true
 		if frame[0] != unit {
+			x.late = alsoAlive(x.late, frame)
 			*skipped = fmt.Errorf("%w: unit %d in place of %d", ErrAnswer, frame[0], unit)
 			continue
 		}

@@ -16,9 +16,6 @@ const (
 	leastGrace = 20 * time.Millisecond
 	// graceFactor times the slowest recent answer is what it has otherwise.
 	graceFactor = 4
-	// wholeEvery is which attempt in turn has its whole timeout although others
-	// wait, so that a unit that became slower is found again.
-	wholeEvery = 8
 	// silentShare is which part of the time that others want the line attempts on
 	// silent units may take: 1 of 20, 5 %.
 	silentShare = 20
@@ -33,12 +30,16 @@ var errCut = errors.New("cut short, as others wait for the line")
 // An attempt is a request to a unit, or for something, that was not answered the
 // last time. It may keep the line for as long as nobody else waits. Otherwise it
 // has a grace and then gives way; to a command at once where a late answer is
-// told by its transaction id. The time for which others had to wait is paid
-// back: attempts on dead units rest for 19 times as long.
+// told by its transaction id. So that a unit which became slower is found again,
+// every second attempt has twice the grace, every fourth four times and so on;
+// and one that answered after it had given way has all its time the next time.
+// The time for which others had to wait is paid back: attempts on dead units
+// rest for 19 times as long.
 type silents struct {
 	pace   patience
-	try    *try // the attempt that has the line; nil for none
-	after  bool // the last request was an attempt without an answer
+	try    *try      // the attempt that has the line; nil for none
+	after  bool      // the last request was an attempt without an answer
+	late   [256]bool // units that answered an attempt which had given way
 	probes []*lane
 	nobody []*lane // always empty
 	armed  bool    // a timer runs for them
@@ -56,9 +57,17 @@ func (p *patience) answered(took time.Duration) {
 	p.slowest = max(took, p.slowest-(p.slowest-took)/16)
 }
 
-// grace returns how long an attempt keeps the line from others.
-func (p *patience) grace(timeout time.Duration) time.Duration {
-	return min(max(graceFactor*p.slowest, leastGrace), timeout)
+// grace returns how long the n-th attempt in turn, from 1 on, keeps the line from
+// others: all its time where it is not known how long live units take.
+func (p *patience) grace(n int, timeout time.Duration) time.Duration {
+	if p.slowest == 0 {
+		return timeout
+	}
+	grace := max(graceFactor*p.slowest, leastGrace)
+	for ; n&1 == 0 && grace < timeout; n >>= 1 {
+		grace *= 2
+	}
+	return min(grace, timeout)
 }
 
 // cost notes that others waited for an attempt until now.
@@ -80,22 +89,18 @@ type try struct {
 	began  time.Time
 	wanted time.Time // since when others wait; zero while nobody does
 	grace  time.Duration
-	whole  bool // it gives way to no poll
 }
 
-// hurry says in how long a try gives way to who begins to wait now; never when
-// ok is false. at once is for commands on lines where late answers do no harm.
-func (t *try) hurry(now time.Time, command, atOnce bool) (in time.Duration, ok bool) {
+// hurry says in how long a try gives way to who begins to wait now: at once to a
+// command on a line where late answers do no harm.
+func (t *try) hurry(now time.Time, atOnce bool) time.Duration {
 	if t.wanted.IsZero() {
 		t.wanted = now
 	}
-	switch {
-	case command && atOnce:
-		return 0, true
-	case t.whole && !command:
-		return 0, false
+	if atOnce {
+		return 0
 	}
-	return max(t.began.Add(t.grace).Sub(now), 0), true
+	return max(t.began.Add(t.grace).Sub(now), 0)
 }
 
 // ended ends the try and returns its error. One that gave way is a request
@@ -116,11 +121,14 @@ func (t *try) ended(ctx context.Context, asks []ask, err error) error {
 
 // tryLocked makes a try of a request where it is one, and returns the context
 // that it has.
-func (l *line) tryLocked(ctx context.Context, ln *lane, now time.Time, timeout time.Duration) (context.Context, *try) {
+func (l *line) tryLocked(ctx context.Context, m *member, ln *lane, now time.Time, timeout time.Duration) (context.Context, *try) {
 	if ln.quiet == 0 || ln.command {
 		return ctx, nil
 	}
-	t := &try{began: now, grace: l.pace.grace(timeout), whole: ln.quiet%wholeEvery == 0}
+	t := &try{began: now, grace: l.pace.grace(ln.quiet, timeout)}
+	if l.late[m.unit] {
+		l.late[m.unit], t.grace = false, timeout
+	}
 	t.ctx, t.cancel = context.WithCancelCause(ctx)
 	l.try = t
 	ln.tried = now
@@ -136,14 +144,11 @@ func (l *line) tryLocked(ctx context.Context, ln *lane, now time.Time, timeout t
 // hurryLocked has the try give way.
 func (l *line) hurryLocked(command bool) {
 	t := l.try
-	in, ok := t.hurry(time.Now(), command, !l.rtu)
-	switch {
-	case !ok:
-	case in == 0:
-		t.cancel(errCut)
-	default:
+	if in := t.hurry(time.Now(), command && !l.rtu); in > 0 {
 		time.AfterFunc(in, func() { t.cancel(errCut) }) // has no effect on one that has ended
+		return
 	}
+	t.cancel(errCut)
 }
 
 // waitingLocked notes that a lane waits.

@@ -68,6 +68,8 @@
 // origin "modbus:" and the server's id; their user is the client's address, or
 // the common name and role of its certificate. Each is logged with its result.
 //
+// On a serial line a write to unit 0 is given for every unit, and not answered.
+//
 // The answers to one client come in order, so that its own reads wait for its
 // writes. Other clients do not wait, except on a serial line, which has only one.
 package northbound

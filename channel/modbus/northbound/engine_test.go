@@ -209,7 +209,9 @@ func TestSite(t *testing.T) {
 		out, err := c.write("setpoint", -50.5)
 		require.NoError(t, err)
 		require.Equal(t, channel.Done, out.Result)
-		c.sees("the new power", func(now map[string]model.Sample) bool { return good(now, "power", -50.5) && good(now, "setpoint", -50.5) })
+		c.sees("the new power", func(now map[string]model.Sample) bool {
+			return good(now, "power", -50.5) && good(now, "setpoint", -50.5)
+		})
 		eventually(t, "the journal has it", func() bool {
 			mu.Lock()
 			defer mu.Unlock()

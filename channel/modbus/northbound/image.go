@@ -264,9 +264,10 @@ func (p *point) encodeUnlikeMissing(data []byte, v float64) bool {
 	return true
 }
 
-// get copies the cells from address on to dst, by put. A request may neither
-// begin nor end inside a number: its other half would come from another request.
-func (im *image) get(t *table, address, n int, put func(at int, data []byte)) error {
+// get gives the cells from address on to put. A request may neither begin nor end
+// inside a number: its other half would come from another request. A check, if
+// any, judges the point at address and is made under the same lock.
+func (im *image) get(t *table, address, n int, put func(at int, data []byte), check ...func(*point) error) error {
 	if t == nil {
 		return server.IllegalAddress
 	}
@@ -295,6 +296,11 @@ func (im *image) get(t *table, address, n int, put func(at int, data []byte)) er
 		}
 		for _, f := range t.fails[cell : cell+count] {
 			failed = failed || f > 0
+		}
+		for _, f := range check {
+			if err := f(t.owner[cell]); err != nil {
+				return err
+			}
 		}
 		put(at, t.data[2*cell:2*(cell+count)])
 		found = true

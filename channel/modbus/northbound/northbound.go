@@ -145,27 +145,11 @@ func (s *serving) serveSerial(ctx context.Context, device string) error {
 }
 
 func (s *serving) server(c server.Config) (*server.Server, error) {
-	c.Logger, c.Units, c.Intercept = s.log, map[byte]server.Handler{}, s.guard
+	c.Logger, c.Units = s.log, map[byte]server.Handler{}
 	for id, tables := range s.image.layout.units {
 		c.Units[id] = unit{s, tables}
 	}
 	return server.New(c)
-}
-
-// guard keeps a mask write (FC 22), which changes what is shown, from values
-// that are not good: what came of that would be an order that nobody gave.
-func (s *serving) guard(r server.Request) server.Action {
-	tables := s.image.layout.units[r.Unit]
-	if r.Function != 22 || tables == nil || tables[3] == nil {
-		return server.Action{}
-	}
-	s.image.fresh()
-	s.image.mu.RLock()
-	defer s.image.mu.RUnlock()
-	if p := tables[3].at(int(r.Address)); p != nil && p.write && !p.usable {
-		return server.Action{Exception: server.DeviceFailure}
-	}
-	return server.Action{}
 }
 
 // run serves until ctx ends or answer returns, and then ends everything.

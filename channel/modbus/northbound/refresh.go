@@ -36,23 +36,33 @@ type refresher struct {
 	failing  bool
 	problems []string
 
-	mu   sync.Mutex // guards next of the sources
-	wake chan struct{}
+	mu     sync.Mutex // guards next of the sources
+	models map[string][]*source
+	wake   chan struct{}
 }
 
 func newRefresher(im *image, n channel.Northbound, s channel.ServerSetup) *refresher {
 	now := s.Clock.Now()
-	return &refresher{image: im, north: n, clock: s.Clock, log: s.Log, told: s.Report, began: now, checked: now, wake: make(chan struct{}, 1)}
+	r := &refresher{image: im, north: n, clock: s.Clock, log: s.Log, told: s.Report, began: now, checked: now,
+		models: map[string][]*source{}, wake: make(chan struct{}, 1)}
+	for _, from := range im.sources {
+		if from.model != "" { // under its name, and among all
+			r.models[from.model] = []*source{from}
+			r.models[""] = append(r.models[""], from)
+		}
+	}
+	return r
 }
 
 // changed notes that a model is to be read again; all, where it is empty.
 func (r *refresher) changed(modelID string) {
+	list := r.models[modelID]
+	if len(list) == 0 {
+		return
+	}
 	now := r.clock.Now()
 	r.mu.Lock()
-	for _, s := range r.image.sources {
-		if s.model == "" || modelID != "" && s.model != modelID {
-			continue
-		}
+	for _, s := range list {
 		soon := s.begun.Add(coalesce)
 		if soon.Before(now) {
 			soon = now

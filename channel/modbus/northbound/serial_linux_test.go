@@ -175,4 +175,3 @@ func TestSerialUnplugged(t *testing.T) {
 	eventually(t, "no problem any more", func() bool { return len(s.Problems()) == 0 })
 	sees()
 }
-

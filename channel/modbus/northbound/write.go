@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/voltageems/voltage/channel/modbus/server"
@@ -79,6 +80,27 @@ func (u unit) WriteRegisters(ctx context.Context, t server.Table, address uint16
 		data = binary.BigEndian.AppendUint16(data, v)
 	}
 	return u.put(ctx, u.table(t), int(address), data)
+}
+
+// MaskRegister implements server.MaskWriter. What is not good is not changed: what
+// came of that would be an order that nobody gave.
+func (u unit) MaskRegister(ctx context.Context, address, and, or uint16) error {
+	t := u.tables[3]
+	if t == nil {
+		return server.IllegalAddress
+	}
+	var data [2]byte
+	err := u.image.get(t, int(address), 1, func(_ int, shown []byte) { copy(data[:], shown) }, func(p *point) error {
+		if p.write && !p.usable {
+			return server.DeviceFailure
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	binary.BigEndian.PutUint16(data[:], binary.BigEndian.Uint16(data[:])&and|or&^and)
+	return u.put(ctx, t, int(address), data[:])
 }
 
 // order is one value that a client writes.
@@ -170,6 +192,11 @@ func (p *point) decode(data []byte) (float64, error) {
 	if p.address.EncodeMissing(missing[:]) && bytes.Equal(missing[:n], data[:n]) {
 		return 0, errors.New("the registers mean not available")
 	}
+	if p.address.Single() {
+		// As the client wrote it, 0.1 and not 0.10000000149: limits and steps have
+		// decimals.
+		raw, _ = strconv.ParseFloat(strconv.FormatFloat(raw, 'g', -1, 32), 64)
+	}
 	v := raw*p.scale + p.offset
 	if !model.Storable(v) || !p.address.Within(v) {
 		return 0, fmt.Errorf("%v is out of range", v)
@@ -191,16 +218,13 @@ func (u unit) command(ctx context.Context, o order, deadline time.Time) error {
 	r, err := u.north.Control(bound, model.Command{Model: o.point.model, Control: o.point.name, Value: o.value,
 		Origin: origin(u.id), User: client(ctx), Timeout: left})
 	answer := exceptionOf(r, err)
-	log := u.log.Info
-	if answer != 0 {
-		log = u.log.Warn
-	}
-	log("a client wrote", "client", client(ctx), "model", o.point.model, "control", o.point.name, "value", o.value,
-		"state", r.State, "reason", r.Reason, "command", r.ID, "error", err)
+	log := u.log.With("client", client(ctx), "model", o.point.model, "control", o.point.name, "value", o.value, "state", r.State, "command", r.ID)
 	u.refresher.changed(o.point.model)
 	if answer != 0 {
+		log.Warn("a client wrote, and the device did not certainly take it", "answer", answer, "error", err)
 		return answer
 	}
+	log.Info("a client wrote")
 	return nil
 }
 

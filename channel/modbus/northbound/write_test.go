@@ -153,18 +153,28 @@ func TestWriteTimeIsShared(t *testing.T) {
 func TestMaskOfWhatIsNotGood(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, written, BadValues(Last))
-	mask := func(address uint16) server.Exception {
-		return b.guard(server.Request{Unit: 1, Function: 22, Address: address}).Exception
-	}
-	assert.Equal(t, server.DeviceFailure, mask(0))
-	b.show(map[string]model.Value{"a": b.good(1), "c": b.good(math.MaxFloat32)})
-	assert.Zero(t, mask(0))
-	assert.Equal(t, server.DeviceFailure, mask(3), "out of range")
-	assert.Zero(t, mask(9), "refused by others")
+	mask := func(address, and, or uint16) error { return b.MaskRegister(t.Context(), address, and, or) }
+	require.ErrorIs(t, mask(0, 0, 1), server.DeviceFailure)
+	b.show(map[string]model.Value{"a": b.good(1), "c": b.good(math.MaxFloat32), "d": b.good(1)})
+	require.NoError(t, mask(0, 0xFFF0, 3), "-40 is 0xFFD8")
+	require.Equal(t, 0.1*float64(-45)+5, b.site.given[0].Value, "0xFFD3")
+	require.ErrorIs(t, mask(3, 0, 1), server.DeviceFailure, "out of range")
+	require.ErrorIs(t, mask(4, 0, 1), server.IllegalAddress, "not to be written")
+	require.ErrorIs(t, mask(1, 0, 1), server.IllegalAddress, "half of a number")
+	require.ErrorIs(t, mask(9, 0, 1), server.IllegalAddress)
 	b.clock.turn(DefaultStale + time.Second)
-	assert.Equal(t, server.DeviceFailure, mask(0))
-	assert.Zero(t, b.guard(server.Request{Unit: 1, Function: 6}))
-	assert.Zero(t, b.guard(server.Request{Unit: 2, Function: 22}))
+	require.ErrorIs(t, mask(0, 0, 1), server.DeviceFailure)
+	require.Len(t, b.site.given, 1)
+	require.ErrorIs(t, unit{b.serving, new([4]*table)}.MaskRegister(t.Context(), 0, 0, 1), server.IllegalAddress)
+}
+
+// A float32 is the decimal number that was meant, or steps would refuse it.
+func TestFloat32IsWhatWasMeant(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, written)
+	bits := math.Float32bits(100.1)
+	require.NoError(t, b.write(t, 1, uint16(bits), uint16(bits>>16)))
+	require.Equal(t, 100.1, b.site.given[0].Value)
 }
 
 func TestPlain(t *testing.T) {

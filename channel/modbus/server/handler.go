@@ -104,6 +104,14 @@ type Handler interface {
 	WriteRegisters(ctx context.Context, table Table, address uint16, values []uint16) error
 }
 
+// MaskWriter is implemented by handlers that must know that a write changes a
+// part of what is there (FC 22). It is called in place of ReadRegisters and
+// WriteRegisters; the register becomes register&and | or&^and. Errors are those
+// of a [Handler].
+type MaskWriter interface {
+	MaskRegister(ctx context.Context, address, and, or uint16) error
+}
+
 // FIFO is implemented by handlers that have queues of registers (FC 24).
 // Without it FC 24 is answered with [IllegalFunction].
 type FIFO interface {

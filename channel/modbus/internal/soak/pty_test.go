@@ -17,7 +17,6 @@ type plug struct {
 
 	mu             sync.Mutex
 	master, holder *os.File
-	plugged        chan struct{} // closed when this master is gone
 }
 
 // insert makes a new terminal behind the path.

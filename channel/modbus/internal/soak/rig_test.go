@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -39,6 +41,7 @@ type rig struct {
 	drivers []*polled
 
 	good, rounds, connects, number atomic.Int64
+	resting                        atomic.Bool // no commands are given
 
 	mu       sync.Mutex
 	said     []said // of the commands since the last recovery but one
@@ -107,7 +110,9 @@ func (r *rig) run(u unit, factory channel.Factory) {
 	})
 	r.running.Go(func() {
 		for ctx.Err() == nil {
-			r.write(ctx, u, d.(channel.Writer), checks)
+			if !r.resting.Load() {
+				r.write(ctx, u, d.(channel.Writer), checks)
+			}
 			select {
 			case <-time.After(time.Duration(r.dice.int(int(r.pause)))):
 			case <-ctx.Done():
@@ -255,13 +260,16 @@ func (r *rig) coil(ctx context.Context, u unit, d channel.Writer, p model.Point)
 	}
 }
 
-// recover waits until every driver has read all of its points again, and looks
+// recover waits until every driver has read all of its points again, without
+// commands, which go ahead of polls and on a slow machine can fill a serial line, and looks
 // once more at what was said of the commands.
 func (r *rig) recover(after string) {
 	r.t.Helper()
 	for _, p := range r.drivers {
 		p.whole(true)
 	}
+	r.resting.Store(true)
+	defer r.resting.Store(false)
 	started := time.Now()
 	all := func() bool {
 		for _, p := range r.drivers {
@@ -273,7 +281,9 @@ func (r *rig) recover(after string) {
 	}
 	if !assert.Eventually(r.t, all, patience, time.Millisecond, "%s: no recovery after: %s", r.name, after) {
 		for _, p := range r.drivers {
-			r.t.Logf("unit %d: %d of %d points were good, now: %s", p.id, len(p.well), p.points, p.last.Load())
+			p.mu.Lock()
+			r.t.Logf("unit %d: good were %d of %d points, %v, now: %s", p.id, len(p.well), p.points, slices.Sorted(maps.Keys(p.well)), p.last.Load())
+			p.mu.Unlock()
 		}
 		r.t.FailNow()
 	}
