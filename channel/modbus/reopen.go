@@ -3,6 +3,7 @@ package modbus
 import (
 	"context"
 	"errors"
+	"io"
 	"syscall"
 	"time"
 
@@ -32,7 +33,12 @@ func (l *line) hasServed() bool {
 }
 
 func closedByPeer(err error) bool {
-	return errors.Is(err, errPeerClosed) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	for _, end := range []error{errPeerClosed, syscall.ECONNRESET, syscall.EPIPE, io.ErrUnexpectedEOF} { // the last one is TLS's
+		if errors.Is(err, end) {
+			return true
+		}
+	}
+	return false
 }
 
 // harmless reports whether all requests only read.
