@@ -173,7 +173,14 @@ func (d *driver) prepare(c *class, now time.Time) {
 			c.todo[k].origin = (c.start + k) % len(c.plan)
 		}
 	}
-	c.begun, c.time, c.planned, c.at, c.first = true, now, len(c.todo), 0, -1
+	c.begun, c.planned = true, len(c.todo)
+	d.rewind(c, now)
+}
+
+// rewind has a round begin with its first request.
+func (d *driver) rewind(c *class, now time.Time) {
+	c.todo = c.todo[:c.planned]
+	c.time, c.at, c.first = now, 0, -1
 	c.good, c.again, c.changed, c.answers = c.good[:0], c.again[:0:0], false, d.answers
 	c.refused = 0
 	if c.whole {

@@ -85,7 +85,7 @@ func (c *conn) exchange(ctx context.Context, timeout time.Duration, unit byte, a
 	// A peer that closed the connection while it was idle makes the command
 	// fail before it is sent, not leave its fate open.
 	if command && !alive(c.Conn) {
-		return x, fmt.Errorf("%w: closed by the peer", channel.ErrNotConnected)
+		return x, fmt.Errorf("%w: %w", channel.ErrNotConnected, errPeerClosed)
 	}
 	c.out = c.out[:0]
 	for k := range asks {
@@ -254,7 +254,7 @@ func (c *conn) receive() ([]byte, error) {
 // lost makes an error that says that the connection is gone.
 func (c *stream) lost(cause error) error {
 	if errors.Is(cause, io.EOF) {
-		return fmt.Errorf("%w: closed by the peer", channel.ErrNotConnected)
+		return fmt.Errorf("%w: %w", channel.ErrNotConnected, errPeerClosed)
 	}
 	return fmt.Errorf("%w: %w", channel.ErrNotConnected, cause)
 }

@@ -87,6 +87,10 @@
 // and after each reconnect. Numbers that no float64 holds exactly, that cannot
 // be stored, or that are not numbers are Overflow or Invalid, never a wrong value.
 //
+// A device that closes the connection after an answer, or when it was idle, is
+// asked over a new one. A request that met the end of the connection is sent
+// once more if it only reads, or if nothing of it had left.
+//
 // # Writing
 //
 // Points of kind control and adjustment are coils or holding registers, and are

@@ -208,6 +208,13 @@ func (d *driver) Read(ctx context.Context) ([]model.Sample, error) {
 		err = errClosed
 	case errors.Is(err, channel.ErrNotConnected):
 		d.end(s)
+	default:
+		// What was read of the rounds under way is old by the time of the next Read.
+		for _, c := range d.classes {
+			if c.begun {
+				d.rewind(c, d.setup.Clock.Now())
+			}
+		}
 	}
 	return nil, fmt.Errorf("%s: %w", d.name, err)
 }

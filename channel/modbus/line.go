@@ -33,6 +33,7 @@ type line struct {
 	dialing  *dialing  // the attempt under way
 	attached map[*member]struct{}
 	heard    uint64 // counts requests to which the connection brought anything
+	served   bool   // this connection did, or the one that was lost last
 	busy     bool   // a request is under way, or the pause after it
 	commands []*lane
 	polls    []*lane
@@ -102,7 +103,7 @@ type dialing struct {
 }
 
 // attach makes the connection, unless it is there, and adds m to those who
-// hold it.
+// hold it; with nil, it makes it for those who hold it already.
 func (l *line) attach(ctx context.Context, m *member) error {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -110,7 +111,9 @@ func (l *line) attach(ctx context.Context, m *member) error {
 		}
 		l.mu.Lock()
 		if l.conn != nil {
-			l.attached[m] = struct{}{}
+			if m != nil {
+				l.attached[m] = struct{}{}
+			}
 			l.mu.Unlock()
 			return nil
 		}
@@ -145,10 +148,17 @@ func (l *line) connect(ctx context.Context, m *member) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if err == nil && m == nil && len(l.attached) == 0 {
+		_ = c.Close()
+		err = fmt.Errorf("%w: closed", channel.ErrNotConnected)
+	}
 	if err == nil {
 		l.conn = l.frame(c)
 		l.rest = time.Now().Add(l.connectDelay)
-		l.attached[m] = struct{}{}
+		l.served = false
+		if m != nil {
+			l.attached[m] = struct{}{}
+		}
 	}
 	d := l.dialing
 	l.dialing = nil
@@ -230,8 +240,8 @@ func reset(asks []ask) {
 	}
 }
 
-// carry has the connection serve requests, for who holds the line.
-func (l *line) carry(ctx context.Context, m *member, ln *lane, asks []ask, timeout time.Duration) (exchanged, error) {
+// attempt has the connection serve requests once.
+func (l *line) attempt(ctx context.Context, m *member, ln *lane, asks []ask, timeout time.Duration) (exchanged, error) {
 	reset(asks)
 	if err := l.settled(ctx); err != nil {
 		return exchanged{}, err
@@ -254,6 +264,7 @@ func (l *line) carry(ctx context.Context, m *member, ln *lane, asks []ask, timeo
 	l.triedLocked(try, asks, err, began, time.Now())
 	if x.heard {
 		l.heard++
+		l.served = true
 	}
 	if x.late != 0 {
 		l.late[x.late] = true

@@ -76,7 +76,13 @@ func (d *driver) write(ctx context.Context, w channel.Write) (channel.Outcome, e
 	if out.Result >= channel.Sent {
 		d.wrote(i)
 	}
-	if !p.ReadBack || out.Result < channel.Sent || ctx.Err() != nil || errors.Is(err, channel.ErrNotConnected) {
+	if !p.ReadBack || out.Result < channel.Sent || errors.Is(err, channel.ErrNotConnected) {
+		return out, err
+	}
+	if ended := ctx.Err(); ended != nil {
+		if err == nil {
+			err = fmt.Errorf("read back: %w", ended)
+		}
 		return out, err
 	}
 	if err == nil && d.command.request.FunctionCode == gb.FuncCodeReadWriteMultipleRegisters {

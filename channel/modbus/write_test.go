@@ -317,3 +317,34 @@ func TestCloseEndsReadAndWrite(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return dev.connections() == 0 }, 10*time.Second, time.Millisecond)
 }
+
+// endingContext has ended once the server has the request, and interrupts nothing.
+type endingContext struct {
+	context.Context
+	ended *atomic.Bool
+}
+
+func (c endingContext) Err() error {
+	if c.ended.Load() {
+		return context.Canceled
+	}
+	return nil
+}
+
+// A read-back for which there was no time left is said to be missing.
+func TestReadBackWithoutTime(t *testing.T) {
+	t.Parallel()
+	dev := newDevice(t, 1)
+	p := control("w", "holding:9:uint32")
+	p.ReadBack = true
+	d := connected(t, TCP(dev.address), setup(p))
+	var ended atomic.Bool
+	dev.faults(func(server.Request) server.Action {
+		ended.Store(true)
+		return server.Action{}
+	})
+	out, err := d.write(endingContext{context.Background(), &ended}, channel.Write{Point: p, Value: 5})
+	assert.Equal(t, channel.Outcome{Result: channel.Done}, out)
+	require.ErrorIs(t, err, context.Canceled)
+	require.ErrorContains(t, err, "read back")
+}
