@@ -162,11 +162,11 @@ func (l *line) exchange(ctx context.Context, m *member, ln *lane, timeout time.D
 		return false, err
 	}
 	defer l.release()
-	return l.carry(ctx, m, ln, timeout)
+	return l.exchangeHeld(ctx, m, ln, timeout)
 }
 
-// carry is exchange for who holds the line.
-func (l *line) carry(ctx context.Context, m *member, ln *lane, timeout time.Duration) (sent bool, err error) {
+// exchangeHeld is exchange for who holds the line.
+func (l *line) exchangeHeld(ctx context.Context, m *member, ln *lane, timeout time.Duration) (sent bool, err error) {
 	l.mu.Lock()
 	c := l.conn
 	l.mu.Unlock()

@@ -188,7 +188,7 @@ func TestTLSLateAnswer(t *testing.T) {
 		d := connected(t, TLS(address, files), setup(point("a", "holding:1"), control("w", "holding:200")))
 		ctx, cancel := context.WithCancel(context.Background())
 		go func() { <-came; cancel() }()
-		_, err := d.request(ctx, &span{space: holding, start: 1, count: 1})
+		_, err := d.Read(ctx)
 		require.ErrorIs(t, err, context.Canceled)
 		close(late)
 		<-sent

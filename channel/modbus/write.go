@@ -63,7 +63,7 @@ func (d *driver) write(ctx context.Context, w channel.Write) (channel.Outcome, e
 	if !p.Kind.Writable() {
 		return out, fmt.Errorf("%w: %s points are not written", model.ErrInvalid, p.Kind)
 	}
-	change, err := d.prepare(p, it, w.Value)
+	change, err := d.compose(p, it, w.Value)
 	if err != nil {
 		return out, fmt.Errorf("%w: value %v: %w", model.ErrInvalid, w.Value, err)
 	}
@@ -104,9 +104,9 @@ func (d *driver) write(ctx context.Context, w channel.Write) (channel.Outcome, e
 // change is what becomes of a register of which a part is written.
 type change struct{ mask, value uint16 }
 
-// prepare makes the command lane's request for a value. A change is returned
+// compose makes the command lane's request for a value. A change is returned
 // where the register is to be read first, and then to be written with it.
-func (d *driver) prepare(p *model.Point, it *item, value float64) (*change, error) {
+func (d *driver) compose(p *model.Point, it *item, value float64) (*change, error) {
 	request := &d.command.request
 	raw, data := p.Raw(value), request.Data[:0]
 	var err error
@@ -139,7 +139,7 @@ func (d *driver) rewrite(ctx context.Context, it *item, c change) (sent bool, er
 	request := &d.command.request
 	request.FunctionCode = gb.FuncCodeReadHoldingRegisters
 	request.Data = appendRead(request.Data[:0], int(it.start), 1)
-	if _, err := d.line.carry(ctx, &d.member, d.command, d.setup.Timeout); err != nil {
+	if _, err := d.line.exchangeHeld(ctx, &d.member, d.command, d.setup.Timeout); err != nil {
 		return false, fmt.Errorf("read before the write: %w", err)
 	}
 	register := binary.BigEndian.Uint16(d.command.answer)
@@ -157,7 +157,7 @@ func (d *driver) rewrite(ctx context.Context, it *item, c change) (sent bool, er
 			return false, ctx.Err()
 		}
 	}
-	return d.line.carry(ctx, &d.member, d.command, d.setup.Timeout)
+	return d.line.exchangeHeld(ctx, &d.member, d.command, d.setup.Timeout)
 }
 
 // result says how far a request came.
