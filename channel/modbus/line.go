@@ -206,11 +206,11 @@ func (l *line) exchange(ctx context.Context, m *member, ln *lane, timeout time.D
 		return false, err
 	}
 	defer l.release()
-	return l.hold(ctx, m, ln, timeout)
+	return l.exchangeHeld(ctx, m, ln, timeout)
 }
 
-// hold is exchange for who holds the line.
-func (l *line) hold(ctx context.Context, m *member, ln *lane, timeout time.Duration) (sent bool, err error) {
+// exchangeHeld is exchange for who holds the line.
+func (l *line) exchangeHeld(ctx context.Context, m *member, ln *lane, timeout time.Duration) (sent bool, err error) {
 	asks := ln.asks[:1]
 	asks[0].request = ln.request
 	x, err := l.carry(ctx, m, ln, asks, timeout)

@@ -132,7 +132,7 @@ func TestOutcomeOfEveryWrite(t *testing.T) {
 					want = c.readBack
 				}
 				if c.silent {
-					timeout = 500 * time.Millisecond
+					timeout = time.Second
 				}
 				everyWay(t, readBack, timeout, func(name string, dev *device, d *driver, p model.Point, function byte, value float64) {
 					dev.faults(func(r server.Request) server.Action {
@@ -294,7 +294,7 @@ func TestOutcomeOfTheReadingBeforeARewrite(t *testing.T) {
 			out, err := write(d, "w", 1)
 			require.ErrorContains(t, err, c.text)
 			assert.Equal(t, channel.Outcome{Result: c.want}, out)
-			require.Len(t, dev.requests(), 1)
+			require.LessOrEqual(t, len(dev.requests()), 1)
 			v, _ := dev.units[1].Register(server.HoldingRegister, 9)
 			assert.EqualValues(t, 9, v)
 		})

@@ -140,7 +140,7 @@ func (d *driver) rewrite(ctx context.Context, it *item, c change) (sent bool, er
 	request := &d.command.request
 	request.FunctionCode = gb.FuncCodeReadHoldingRegisters
 	request.Data = appendRead(request.Data[:0], int(it.start), 1)
-	if _, err := d.line.hold(ctx, &d.member, d.command, d.setup.Timeout); err != nil {
+	if _, err := d.line.exchangeHeld(ctx, &d.member, d.command, d.setup.Timeout); err != nil {
 		return false, fmt.Errorf("read before the write: %w", err)
 	}
 	register := binary.BigEndian.Uint16(d.command.answer)
@@ -158,7 +158,7 @@ func (d *driver) rewrite(ctx context.Context, it *item, c change) (sent bool, er
 			return false, ctx.Err()
 		}
 	}
-	return d.line.hold(ctx, &d.member, d.command, d.setup.Timeout)
+	return d.line.exchangeHeld(ctx, &d.member, d.command, d.setup.Timeout)
 }
 
 // result says how far a request came.

@@ -139,9 +139,9 @@ func checkAllow(list []netip.Prefix) error {
 	for _, p := range list {
 		switch {
 		case !p.IsValid():
-			return errors.New("Allow has a prefix that is not valid")
+			return errors.New("a prefix in Allow is not valid")
 		case p.Addr().Is4In6():
-			return fmt.Errorf("Allow has %s, want it as an IPv4 prefix", p)
+			return fmt.Errorf("prefix %s in Allow: want it as an IPv4 prefix", p)
 		}
 	}
 	return nil
