@@ -24,6 +24,7 @@ type loadChannel struct {
 	Name     string             `yaml:"name"`
 	Driver   string             `yaml:"driver"`
 	Scan     time.Duration      `yaml:"scan"`
+	Scans    loadScans          `yaml:"scans"`
 	Timeout  time.Duration      `yaml:"timeout"`
 	Stale    loadStale          `yaml:"stale"`
 	Refresh  time.Duration      `yaml:"refresh"`
@@ -31,6 +32,9 @@ type loadChannel struct {
 	Points   loadRaw            `yaml:"points"`
 	Sections map[string]loadRaw `yaml:",inline"`
 }
+
+// loadScans are scan classes by name.
+type loadScans = map[string]time.Duration
 
 // loadStale is a duration above 0, or "never", which is negative.
 type loadStale time.Duration
@@ -55,7 +59,7 @@ func (s *loadStale) UnmarshalText(b []byte) error {
 // config is the channel without points and driver.
 func (c loadChannel) config() channel.Config {
 	return channel.Config{
-		ID: c.ID, Name: c.Name, Scan: c.Scan, Timeout: c.Timeout, Stale: time.Duration(c.Stale),
+		ID: c.ID, Name: c.Name, Scan: c.Scan, Scans: c.Scans, Timeout: c.Timeout, Stale: time.Duration(c.Stale),
 		Refresh: c.Refresh, Disabled: c.Disabled,
 	}
 }
@@ -85,9 +89,24 @@ func (l *loader) buildChannels(list []loadChannel) []channel.Config {
 				l.fail(p.with(f.name), "0s: want a duration above 0, or nothing for the default")
 			}
 		}
+		for class := range c.Scans {
+			if l.isBroken(p.with("scans", class)) {
+				c.Scans[class] = channel.DefaultScan // reported, and known to the points
+			}
+		}
+		classes := c.Scans // all of them, for the points are not at fault for a wrong one
 		c = loadCheck(l, c, loadChannel{ID: "channel"}, skip,
 			func(c loadChannel) error { return c.config().Validate() },
-			func(field, text string) { l.fail(p.field(field), "%s", text) })
+			func(field, text string) {
+				at := p.field(field)
+				if class, _, _ := strings.Cut(strings.TrimSuffix(text, ":"), " "); field == "scans" {
+					class = strings.TrimSuffix(class, ":")
+					if _, ok := classes[class]; ok {
+						at, text = at.with(class), strings.TrimLeft(text[len(class):], ": ")
+					}
+				}
+				l.fail(at, "%s", text)
+			})
 		if !slices.Contains(skip, "id") {
 			l.once(p, "channel", c.ID)
 		}
@@ -95,12 +114,27 @@ func (l *loader) buildChannels(list []loadChannel) []channel.Config {
 		if _, ok := l.channels[c.ID]; !ok {
 			l.channels[c.ID] = table
 		}
+		if !slices.Contains(skip, "scans") {
+			table.checkScans(classes)
+		}
 		cfg := c.config()
 		cfg.Points = slices.Clone(table.points)
 		cfg.Driver = l.driver(p, c, cfg, table)
 		out = append(out, cfg)
 	}
 	return out
+}
+
+// checkScans reports the points whose scan class is none of the channel's.
+func (t *loadTable) checkScans(classes loadScans) {
+	for i, p := range t.points {
+		if _, ok := classes[p.Scan]; ok || p.Scan == "" || p.Scan == channel.ScanOnce || p.Scan == channel.ScanDemand || t.broken[i] {
+			continue
+		}
+		known := append(slices.Sorted(maps.Keys(classes)), channel.ScanOnce, channel.ScanDemand)
+		t.at(i, "scan", fmt.Sprintf("%.40q is no scan class of the channel: want %s, or nothing for its scan", p.Scan, strings.Join(known, ", ")))
+		t.broken[i] = true
+	}
 }
 
 // field is with for a field that may be unknown.
@@ -294,7 +328,7 @@ var loadPointID = regexp.MustCompile(`(?:^|: )point ([A-Za-z0-9_.-]{1,64}): `)
 func (l *loader) checkAddresses(p loadPath, factory channel.Factory, cfg channel.Config, t *loadTable) {
 	cfg = cfg.WithDefaults()
 	setup := channel.Setup{
-		ID: cfg.ID, Scan: cfg.Scan, Timeout: cfg.Timeout,
+		ID: cfg.ID, Scan: cfg.Scan, Scans: cfg.Scans, Timeout: cfg.Timeout,
 		Log: slog.New(slog.DiscardHandler), Clock: model.SystemClock,
 	}
 	// Points with other faults take part, for some points refer to others.
