@@ -22,7 +22,7 @@ type polled struct {
 	*driver
 	dead   bool
 	rounds atomic.Int32
-	writes sync.Mutex // one Write at a time
+	writes sync.Mutex  // one Write at a time
 	times  []time.Time // of the rounds
 }
 

@@ -34,6 +34,7 @@ type line struct {
 	attached map[*member]struct{}
 	heard    uint64 // counts requests to which the connection brought anything
 	busy     bool   // a request is under way, or the pause after it
+	holder   *lane  // whose request is under way; nil for none
 	commands []*lane
 	polls    []*lane
 	silents  // units that do not answer, and how they give way
@@ -45,6 +46,9 @@ type line struct {
 // the connection cannot be used any more.
 type wire interface {
 	exchange(ctx context.Context, timeout time.Duration, unit byte, asks []ask, command bool) (exchanged, error)
+	// interrupt cuts short the exchange under way. It is called after its context
+	// has ended.
+	interrupt()
 	Close() error
 }
 
@@ -88,6 +92,9 @@ type lane struct {
 	quiet int       // how often in turn there was no answer to what is asked now
 	probe bool      // the unit is dead: it is tried when there is time for that
 	tried time.Time // when it was, the last time
+
+	watched <-chan struct{} // of the context whose end cuts short what is under way
+	unwatch func() bool
 }
 
 func newLane(command bool) *lane {
@@ -226,6 +233,8 @@ func (l *line) carry(ctx context.Context, m *member, ln *lane, asks []ask, timeo
 		l.mu.Unlock()
 		return exchanged{}, fmt.Errorf("%w: the connection was lost", channel.ErrNotConnected)
 	}
+	l.watch(ctx, ln)
+	l.holder = ln
 	began := time.Now()
 	bound, try := l.tryLocked(ctx, m, ln, began, timeout)
 	l.mu.Unlock()
@@ -235,6 +244,10 @@ func (l *line) carry(ctx context.Context, m *member, ln *lane, asks []ask, timeo
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.holder = nil
+	if ln.command { // the next one has another context
+		ln.forget()
+	}
 	l.triedLocked(try, asks, err, began, time.Now())
 	if x.heard {
 		l.heard++
@@ -246,6 +259,32 @@ func (l *line) carry(ctx context.Context, m *member, ln *lane, asks []ask, timeo
 		l.dropLocked()
 	}
 	return x, err
+}
+
+// watch has the end of ctx cut short what is under way for the lane. The requests
+// of a lane mostly have one context, so it goes on when a request has ended.
+func (l *line) watch(ctx context.Context, ln *lane) {
+	if ln.watched == ctx.Done() {
+		return
+	}
+	ln.forget()
+	done := ctx.Done()
+	ln.watched = done
+	ln.unwatch = context.AfterFunc(ctx, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.holder == ln && ln.watched == done && l.conn != nil {
+			l.conn.interrupt()
+		}
+	})
+}
+
+// forget ends the watch.
+func (ln *lane) forget() {
+	if ln.unwatch != nil {
+		ln.unwatch()
+	}
+	ln.watched, ln.unwatch = nil, nil
 }
 
 // settled waits for the end of the pause after the connect. Whoever has the
