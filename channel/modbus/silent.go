@@ -196,7 +196,7 @@ func (l *line) triedLocked(t *try, asks []ask, err error, began, now time.Time) 
 }
 
 // openLocked reports whether a dead unit may be tried now that the line is free.
-func (l *line) openLocked(*lane) bool {
+func (l *line) openLocked() bool {
 	return len(l.probes) == 0 && !time.Now().Before(l.pace.free)
 }
 
