@@ -20,19 +20,22 @@ import (
 // loadChannel is a channel in the file. Sections are the keys that are not its
 // own: the driver's settings stand under the driver's name.
 type loadChannel struct {
-	ID       string                   `yaml:"id"`
-	Name     string                   `yaml:"name"`
-	Driver   string                   `yaml:"driver"`
-	Profile  string                   `yaml:"profile"`
-	Scan     time.Duration            `yaml:"scan"`
-	Scans    map[string]time.Duration `yaml:"scans"`
-	Timeout  time.Duration            `yaml:"timeout"`
-	Stale    loadStale                `yaml:"stale"`
-	Refresh  time.Duration            `yaml:"refresh"`
-	Disabled bool                     `yaml:"disabled"`
-	Points   loadRaw                  `yaml:"points"`
-	Sections map[string]loadRaw       `yaml:",inline"`
+	ID       string             `yaml:"id"`
+	Name     string             `yaml:"name"`
+	Driver   string             `yaml:"driver"`
+	Profile  string             `yaml:"profile"`
+	Scan     time.Duration      `yaml:"scan"`
+	Scans    loadScans          `yaml:"scans"`
+	Timeout  time.Duration      `yaml:"timeout"`
+	Stale    loadStale          `yaml:"stale"`
+	Refresh  time.Duration      `yaml:"refresh"`
+	Disabled bool               `yaml:"disabled"`
+	Points   loadRaw            `yaml:"points"`
+	Sections map[string]loadRaw `yaml:",inline"`
 }
+
+// loadScans are scan classes by name.
+type loadScans = map[string]time.Duration
 
 // loadStale is a duration above 0, or "never", which is negative.
 type loadStale time.Duration
@@ -88,9 +91,24 @@ func (l *loader) buildChannels(list []loadChannel) []channel.Config {
 				l.fail(p.with(f.name), "0s: want a duration above 0, or nothing for the default")
 			}
 		}
+		for class := range c.Scans {
+			if l.isBroken(p.with("scans", class)) {
+				c.Scans[class] = channel.DefaultScan // reported, and known to the points
+			}
+		}
+		classes := c.Scans // all of them, for the points are not at fault for a wrong one
 		c = loadCheck(l, c, loadChannel{ID: "channel"}, skip,
 			func(c loadChannel) error { return c.config().Validate() },
-			func(field, text string) { l.fail(p.field(field), "%s", text) })
+			func(field, text string) {
+				at := p.field(field)
+				if class, _, _ := strings.Cut(strings.TrimSuffix(text, ":"), " "); field == "scans" {
+					class = strings.TrimSuffix(class, ":")
+					if _, ok := classes[class]; ok {
+						at, text = at.with(class), strings.TrimLeft(text[len(class):], ": ")
+					}
+				}
+				l.fail(at, "%s", text)
+			})
 		if !slices.Contains(skip, "id") {
 			l.once(p, "channel", c.ID)
 		}
@@ -101,15 +119,34 @@ func (l *loader) buildChannels(list []loadChannel) []channel.Config {
 			profile.fill(&cfg)
 			table = profile.over(table)
 		}
-		table.classes(cfg.Scans)
 		if _, ok := l.channels[c.ID]; !ok {
 			l.channels[c.ID] = table
+		}
+		if !slices.Contains(skip, "scans") {
+			known := maps.Clone(cfg.Scans)
+			if known == nil {
+				known = loadScans{}
+			}
+			maps.Copy(known, classes)
+			table.checkScans(known)
 		}
 		cfg.Points = slices.Clone(table.points)
 		cfg.Driver = l.driver(p, c, cfg, table)
 		out = append(out, cfg)
 	}
 	return out
+}
+
+// checkScans reports the points whose scan class is none of the channel's.
+func (t *loadTable) checkScans(classes loadScans) {
+	for i, p := range t.points {
+		if _, ok := classes[p.Scan]; ok || p.Scan == "" || p.Scan == channel.ScanOnce || p.Scan == channel.ScanDemand || t.broken[i] {
+			continue
+		}
+		known := append(slices.Sorted(maps.Keys(classes)), channel.ScanOnce, channel.ScanDemand)
+		t.at(i, "scan", fmt.Sprintf("%.40q is no scan class of the channel: want %s, or nothing for its scan", p.Scan, strings.Join(known, ", ")))
+		t.broken[i] = true
+	}
 }
 
 // field is with for a field that may be unknown.

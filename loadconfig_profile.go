@@ -112,7 +112,7 @@ func (pr *loadProfile) build(data []byte) {
 		pr.refuseVariables(loadPath{"drivers", name}, f.Drivers[name].node)
 	}
 	pr.table = pr.points(nil, f.Points)
-	pr.table.classes(f.Scans)
+	pr.table.checkScans(f.Scans)
 	pr.nameAll()
 	pr.buildAlarms()
 }
@@ -250,18 +250,6 @@ func (pr *loadProfile) over(own *loadTable) *loadTable {
 		}
 	}
 	return t
-}
-
-// classes reports points whose scan class there is not.
-func (t *loadTable) classes(scans map[string]time.Duration) {
-	for i, p := range t.points {
-		if _, ok := scans[p.Scan]; ok || t.broken[i] || p.Scan == "" || p.Scan == channel.ScanOnce || p.Scan == channel.ScanDemand {
-			continue
-		}
-		known := append(slices.Sorted(maps.Keys(scans)), channel.ScanOnce, channel.ScanDemand)
-		t.broken[i] = true
-		t.at(i, "scan", fmt.Sprintf("unknown scan class %.64q%s", p.Scan, loadSuggest(p.Scan, known)))
-	}
 }
 
 // profileAlarms makes the alarms of a channel's profile those of a model that

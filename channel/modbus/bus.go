@@ -142,10 +142,11 @@ func TCP(address string, opts ...Option) channel.Factory {
 
 // Bus is a connection to several units, behind a gateway or in one device. It
 // is made when the first of its channels connects and ends with the last. One
-// request at a time is under way on it; commands go ahead of polls, and polls
-// take turns. A unit that does not answer costs the others its channel's
-// Timeout per attempt, at most two for each time that it is tried, and three
-// for a command with read-back.
+// request at a time is under way on it, or one batch of a unit (see Pipeline);
+// commands go ahead of polls, and polls take turns. A unit that falls silent
+// costs the others its channel's Timeout once; after that, attempts on it give
+// way to them. See the package's section on silent units. A command to a unit
+// that does not answer costs them a Timeout, and up to three with read-back.
 type Bus struct {
 	line    *line
 	options options

@@ -232,6 +232,14 @@ func TestKind(t *testing.T) {
 	read(t, c)
 	assert.Equal(t, 2, dev.connections())
 
+	other, err := factory("{address: '" + dev.address + "', unit: 2, connect_timeout: 2s, delay: 1ms, connect_delay: 1ms, retries: 2, pipeline: 3}")
+	require.NoError(t, err)
+	e := open(t, other, setup(point("a", "holding:1")))
+	assert.NotSame(t, a.line, e.line, "another pause after the connect is another connection")
+	assert.Equal(t, time.Millisecond, e.line.connectDelay)
+	assert.Equal(t, 2, e.opts.retries)
+	assert.Equal(t, 3, e.opts.pipeline)
+
 	for _, text := range []string{"{}", "{address: 'x:y'}", "{address: host, unit: 300}", "{address: host, unit: one}"} {
 		_, err := factory(text)
 		require.Error(t, err, text)

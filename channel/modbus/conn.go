@@ -33,12 +33,12 @@ type conn struct {
 	issued uint32 // how many of them were used on this connection, at most all of them
 }
 
-// stream is a connection whose I/O the end of a context cuts short.
+// stream is a connection whose I/O can be cut short.
 type stream struct {
 	net.Conn
-	mu    sync.Mutex
-	epoch uint64 // counts requests, so that a late interruption hits no later one
-	cut   bool   // the request under way was cut short
+	mu     sync.Mutex
+	active bool // a request is under way
+	cut    bool // and it was cut short
 }
 
 func newConn(c net.Conn) *conn {
@@ -80,7 +80,8 @@ func (c *conn) exchange(ctx context.Context, timeout time.Duration, unit byte, a
 		return deadline, false
 	}
 	deadline, bounded := until()
-	defer c.guard(ctx, deadline)()
+	c.guard(ctx, deadline)
+	defer c.unguard()
 
 	// A peer that closed the connection while it was idle makes the command
 	// fail before it is sent, not leave its fate open.
@@ -186,29 +187,35 @@ func expired(ctx context.Context, bounded bool, timeout time.Duration) error {
 	return fmt.Errorf("%w, %s", ErrTimeout, timeout)
 }
 
-// guard sets the deadline of a request and lets the end of ctx cut it short.
-// The function that it returns ends that.
-func (c *stream) guard(ctx context.Context, deadline time.Time) func() {
+// guard sets the deadline of a request, which interrupt cuts short from now on
+// until unguard is called. Where ctx has ended already it is cut short at once.
+func (c *stream) guard(ctx context.Context, deadline time.Time) {
 	c.mu.Lock()
-	c.epoch++
-	c.cut = false
-	epoch := c.epoch
+	defer c.mu.Unlock()
+	c.active, c.cut = true, ctx.Err() != nil
+	if c.cut {
+		deadline = past
+	}
 	// On a closed connection this fails, and so does what follows.
 	_ = c.SetDeadline(deadline)
-	c.mu.Unlock()
-	stop := context.AfterFunc(ctx, func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.epoch == epoch {
-			c.cut = true
-			_ = c.SetDeadline(time.Unix(1, 0))
-		}
-	})
-	return func() {
-		c.mu.Lock()
-		c.epoch++
-		c.mu.Unlock()
-		stop()
+}
+
+func (c *stream) unguard() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.active = false
+}
+
+// past is a deadline that has passed.
+var past = time.Unix(1, 0)
+
+// interrupt cuts short the request under way, after its context has ended.
+func (c *stream) interrupt() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.active {
+		c.cut = true
+		_ = c.SetDeadline(past)
 	}
 }
 

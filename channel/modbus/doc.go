@@ -9,7 +9,8 @@
 //	}
 //
 // Several units behind one gateway share its connection through a Bus, on
-// which one request is under way at a time and commands go ahead of polls.
+// which one request is under way at a time (or one batch, see Pipeline) and
+// commands go ahead of polls.
 //
 // # Addresses
 //
@@ -73,14 +74,25 @@
 // Invalid and infinity Overflow in any case, and na=nan only says it aloud.
 //
 // The rate counts from the last value that was believed and the time since, at
-// least one scan. A jump is believed after all at the third reading in turn
+// least one period of the point's scan class. A jump is believed after all at the third reading in turn
 // that agrees with the one before it: the device was replaced, or its counter
 // began anew. Points that are written have no rate, for a command may change
 // them at once.
 //
 // # Reading
 //
-// Points near each other are read with one request. When a device answers one
+// Points of one scan class that are near each other are read with one request;
+// Plan prints which. A round's requests are sent one at a time, or in batches,
+// and between two of them a class that is due and has a shorter period goes
+// ahead. Read returns the points of a class when its round is complete. Rounds
+// begin at once after the connect and then keep to a grid that lies elsewhere in
+// the period for every channel, unit and class. What is read once is asked for
+// again, less and less often, while it is not answered. Demand reads points of
+// any class as the next request. A point that was written while its round was
+// under way, or whose class is not read within a second, is read again after the
+// write, and no value of before is returned after it.
+//
+// When a device answers one
 // with exception 2, illegal data address, the request is split until the
 // addresses that it does not have are known; they are Invalid from then on and
 // tried again rarely (after 10 s, then less and less, down to every 10 min)
@@ -94,7 +106,7 @@
 // # Writing
 //
 // Points of kind control and adjustment are coils or holding registers, and are
-// polled like all others. They are written with functions 5, 6 and 16, or with
+// read like all others, by their scan class. They are written with functions 5, 6 and 16, or with
 // 15 and 16 alone where MultipleWrites asks for that. A number that means "not
 // available" is not written; nor is text, as commands carry numbers.
 //
@@ -125,6 +137,30 @@
 // The files are read when the Factory checks them and again at each connect.
 // The times in certificates are judged by the system's clock, so a controller
 // whose clock is not set yet does not connect.
+//
+// # Silent units
+//
+// A unit is dead when two requests in a row (and as many more as Retries says)
+// had no answer and nothing else was answered since the round began. Read then
+// ends with channel.ErrNotConnected, and each Connect is one attempt: the unit
+// counts as connected when it answers it.
+//
+// A request to a unit, or for an address, that was not answered the last time
+// keeps the line only for as long as nobody else wants it. A poll of another unit
+// cuts it short after a grace of four times the slowest recent answer on the
+// line, at least 20 ms and at most the Timeout; a command does so at once with
+// Modbus TCP, where a late answer is told by its transaction id, and after the
+// grace with RTU. So that a unit which became slower is found again, every second
+// attempt in turn has twice the grace, every fourth four times and so on, and a
+// unit whose answer came after all has its whole Timeout the next time. The time
+// for which others had to wait, also because a gateway was still busy with the
+// attempt, is paid back: attempts on dead units then rest for 19 times as long,
+// and take turns. So all of them together take at most 5 % of the time of a line
+// that others want.
+//
+// A unit that is back is noticed by the next attempt. The runner makes one every
+// 15 to 30 s at the latest; on a busy line its turn may take another 20 graces
+// for each dead unit on it, which is 4 s for ten of them and answers within 5 ms.
 //
 // # RTU
 //

@@ -41,6 +41,11 @@ type session struct {
 	lost chan struct{}
 	// wake tells it that there may be something to read before that.
 	wake chan struct{}
+
+	// of Read: its context, bound, which is mostly the same one
+	outer   <-chan struct{}
+	inner   context.Context
+	release func()
 }
 
 // bind returns ctx, cut short by the end of the session.
@@ -48,6 +53,18 @@ func (s *session) bind(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(s.ctx, cancel)
 	return ctx, func() { stop(); cancel() }
+}
+
+// within is bind for the contexts of Read.
+func (s *session) within(ctx context.Context) context.Context {
+	if s.inner == nil || s.outer != ctx.Done() {
+		if s.release != nil {
+			s.release()
+		}
+		s.outer = ctx.Done()
+		s.inner, s.release = s.bind(ctx)
+	}
+	return s.inner
 }
 
 var errClosed = fmt.Errorf("%w: closed", channel.ErrNotConnected)
@@ -185,8 +202,7 @@ func (d *driver) Read(ctx context.Context) ([]model.Sample, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", d.name, err)
 	}
-	ctx, release := s.bind(ctx)
-	defer release()
+	ctx = s.within(ctx)
 	for {
 		var c *class
 		if c, err = d.pick(ctx, s); err != nil {

@@ -22,7 +22,7 @@ type polled struct {
 	*driver
 	dead   bool
 	rounds atomic.Int32
-	writes sync.Mutex // one Write at a time
+	writes sync.Mutex  // one Write at a time
 	times  []time.Time // of the rounds
 }
 
@@ -32,11 +32,14 @@ func (p *polled) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if p.Connect(ctx) == nil {
 			for {
-				if _, err := p.Read(ctx); err != nil {
+				samples, err := p.Read(ctx)
+				if err != nil {
 					break
 				}
-				p.rounds.Add(1)
-				p.times = append(p.times, time.Now())
+				if len(samples) == len(p.items) { // else it is what was written
+					p.rounds.Add(1)
+					p.times = append(p.times, time.Now())
+				}
 				pause = 50 * time.Millisecond
 			}
 		}

@@ -35,6 +35,7 @@ type line struct {
 	heard    uint64 // counts requests to which the connection brought anything
 	served   bool   // this connection did, or the one that was lost last
 	busy     bool   // a request is under way, or the pause after it
+	holder   *lane  // whose request is under way; nil for none
 	commands []*lane
 	polls    []*lane
 	silents  // units that do not answer, and how they give way
@@ -46,6 +47,9 @@ type line struct {
 // the connection cannot be used any more.
 type wire interface {
 	exchange(ctx context.Context, timeout time.Duration, unit byte, asks []ask, command bool) (exchanged, error)
+	// interrupt cuts short the exchange under way. It is called after its context
+	// has ended.
+	interrupt()
 	Close() error
 }
 
@@ -89,114 +93,13 @@ type lane struct {
 	quiet int       // how often in turn there was no answer to what is asked now
 	probe bool      // the unit is dead: it is tried when there is time for that
 	tried time.Time // when it was, the last time
+
+	watched <-chan struct{} // of the context whose end cuts short what is under way
+	unwatch func() bool
 }
 
 func newLane(command bool) *lane {
 	return &lane{command: command, turn: make(chan struct{}, 1), asks: make([]ask, 1)}
-}
-
-// dialing is an attempt to connect, whose outcome all who wait for it share.
-type dialing struct {
-	done   chan struct{}
-	err    error
-	broken bool // off, because the context of who dialled ended
-}
-
-// attach makes the connection, unless it is there, and adds m to those who
-// hold it; with nil, it makes it for those who hold it already.
-func (l *line) attach(ctx context.Context, m *member) error {
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		l.mu.Lock()
-		if l.conn != nil {
-			if m != nil {
-				l.attached[m] = struct{}{}
-			}
-			l.mu.Unlock()
-			return nil
-		}
-		if l.dialing == nil {
-			l.dialing = &dialing{done: make(chan struct{})}
-			l.mu.Unlock()
-			return l.connect(ctx, m)
-		}
-		d := l.dialing
-		l.mu.Unlock()
-		select {
-		case <-d.done:
-			if d.err != nil && !d.broken {
-				return d.err
-			}
-		case <-ctx.Done():
-		}
-	}
-}
-
-// connect dials for all who wait for l.dialing.
-func (l *line) connect(ctx context.Context, m *member) error {
-	limited, cancel := context.WithTimeout(ctx, l.connectTimeout)
-	defer cancel()
-	c, err := l.dial(limited)
-	if err == nil && ctx.Err() != nil {
-		_ = c.Close()
-		err = ctx.Err()
-	}
-	if err != nil {
-		err = fmt.Errorf("%w: %w", channel.ErrNotConnected, err)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err == nil && m == nil && len(l.attached) == 0 {
-		_ = c.Close()
-		err = fmt.Errorf("%w: closed", channel.ErrNotConnected)
-	}
-	if err == nil {
-		l.conn = l.frame(c)
-		l.rest = time.Now().Add(l.connectDelay)
-		l.served = false
-		if m != nil {
-			l.attached[m] = struct{}{}
-		}
-	}
-	d := l.dialing
-	l.dialing = nil
-	d.err, d.broken = err, ctx.Err() != nil
-	close(d.done)
-	return err
-}
-
-// detach ends m's hold on the connection, and the connection with the last.
-func (l *line) detach(m *member) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.attached, m)
-	if len(l.attached) == 0 {
-		l.dropLocked()
-	}
-}
-
-// silent notes that m does not answer. When none of those attached was heard
-// since, it is the connection that is dead, though it does not say so.
-func (l *line) silent(m *member) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	m.silentAt = l.heard + 1
-	for other := range l.attached {
-		if !other.mute && other.silentAt != l.heard+1 {
-			return
-		}
-	}
-	l.dropLocked()
-}
-
-func (l *line) dropLocked() {
-	if l.conn != nil {
-		// The connection is given up; there is nothing to do about an error.
-		_ = l.conn.Close()
-		l.conn = nil
-	}
 }
 
 // exchange sends the lane's request to m's unit when its turn comes and leaves
@@ -252,6 +155,8 @@ func (l *line) attempt(ctx context.Context, m *member, ln *lane, asks []ask, tim
 		l.mu.Unlock()
 		return exchanged{}, fmt.Errorf("%w: the connection was lost", channel.ErrNotConnected)
 	}
+	l.watch(ctx, ln)
+	l.holder = ln
 	began := time.Now()
 	bound, try := l.tryLocked(ctx, m, ln, began, timeout)
 	l.mu.Unlock()
@@ -261,6 +166,10 @@ func (l *line) attempt(ctx context.Context, m *member, ln *lane, asks []ask, tim
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.holder = nil
+	if ln.command { // the next one has another context
+		ln.forget()
+	}
 	l.triedLocked(try, asks, err, began, time.Now())
 	if x.heard {
 		l.heard++
@@ -273,6 +182,32 @@ func (l *line) attempt(ctx context.Context, m *member, ln *lane, asks []ask, tim
 		l.dropLocked()
 	}
 	return x, err
+}
+
+// watch has the end of ctx cut short what is under way for the lane. The requests
+// of a lane mostly have one context, so it goes on when a request has ended.
+func (l *line) watch(ctx context.Context, ln *lane) {
+	if ln.watched == ctx.Done() {
+		return
+	}
+	ln.forget()
+	done := ctx.Done()
+	ln.watched = done
+	ln.unwatch = context.AfterFunc(ctx, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.holder == ln && ln.watched == done && l.conn != nil {
+			l.conn.interrupt()
+		}
+	})
+}
+
+// forget ends the watch.
+func (ln *lane) forget() {
+	if ln.unwatch != nil {
+		ln.unwatch()
+	}
+	ln.watched, ln.unwatch = nil, nil
 }
 
 // settled waits for the end of the pause after the connect. Whoever has the
@@ -310,7 +245,7 @@ func (l *line) acquire(ctx context.Context, ln *lane) error {
 		l.mu.Unlock()
 		return err
 	}
-	if !l.busy && (!ln.probe || l.openLocked(ln)) {
+	if !l.busy && (!ln.probe || l.openLocked()) {
 		l.busy = true
 		l.mu.Unlock()
 		return nil

@@ -131,7 +131,7 @@ func TestPipelineFallsBack(t *testing.T) {
 			})
 			var log bytes.Buffer
 			s := setup(spread(3)...)
-			s.Timeout, s.Log = 150*time.Millisecond, slog.New(slog.NewTextHandler(&log, nil))
+			s.Timeout, s.Log = time.Second, slog.New(slog.NewTextHandler(&log, nil))
 			d := connected(t, TCP(address, Pipeline(3)), s)
 			for range 5 {
 				spreadIs(t, read(t, d))
@@ -151,10 +151,10 @@ func TestPipelineWithASilentAddress(t *testing.T) {
 	t.Parallel()
 	dev := newDevice(t, 1)
 	s := setup(spread(6)...)
-	s.Timeout = 100 * time.Millisecond
+	s.Timeout = 700 * time.Millisecond
 	d := connected(t, TCP(dev.address, Pipeline(6)), s)
 	dev.faults(func(r server.Request) server.Action { return server.Action{Drop: r.Address == 40} })
-	for range 6 {
+	for range 4 {
 		spreadIs(t, read(t, d), 2)
 	}
 	assert.Equal(t, 6, d.depth)

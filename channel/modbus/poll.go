@@ -61,11 +61,7 @@ func (d *driver) begin(ctx context.Context) error {
 		d.line.silent(&d.member)
 		return fmt.Errorf("%w: the unit does not answer: %w", channel.ErrNotConnected, err)
 	}
-	var ex *Exception
-	if errors.As(err, &ex) {
-		err = nil
-	}
-	if err != nil {
+	if err != nil && exception(err) == nil {
 		return err
 	}
 	c.start = k
@@ -85,11 +81,23 @@ func (d *driver) single(ctx context.Context, s *span) error {
 // unanswered reports whether an error says that nothing usable came from the
 // unit, though the connection stands.
 func unanswered(err error) bool {
-	var ex *Exception
-	if errors.As(err, &ex) {
+	if err == nil {
+		return false
+	}
+	if ex := exception(err); ex != nil {
 		return ex.Code == gb.ExceptionCodeGatewayPathUnavailable || ex.Code == gb.ExceptionCodeGatewayTargetDeviceFailedToRespond
 	}
 	return !errors.Is(err, channel.ErrNotConnected) && (errors.Is(err, ErrTimeout) || errors.Is(err, ErrAnswer))
+}
+
+// exception returns the exception that an error is, or nil.
+func exception(err error) *Exception {
+	if err == nil {
+		return nil // the usual case, without an allocation
+	}
+	var ex *Exception
+	errors.As(err, &ex)
+	return ex
 }
 
 // step sends the next request of a class's round, or as many as may go
@@ -156,8 +164,7 @@ func (d *driver) together(c *class) int {
 // settle deals with what became of the request at a place of the round.
 func (d *driver) settle(c *class, at int, a *ask, batch bool) {
 	s := c.todo[at]
-	var ex *Exception
-	exception := errors.As(a.err, &ex)
+	ex := exception(a.err)
 	quiet := 0
 	switch {
 	case a.err == nil:
@@ -167,7 +174,7 @@ func (d *driver) settle(c *class, at int, a *ask, batch bool) {
 		}
 	case unanswered(a.err):
 		d.log(c, &s, "request failed", a.err)
-		if again := s.tries < d.opts.retries && !exception; again || batch {
+		if again := s.tries < d.opts.retries && ex == nil; again || batch {
 			if again && !batch {
 				s.tries++
 			}
@@ -178,7 +185,7 @@ func (d *driver) settle(c *class, at int, a *ask, batch bool) {
 		quiet = s.quiet + 1
 		d.mark(&s, model.Bad)
 		c.missed(&s)
-	case exception && ex.Code == gb.ExceptionCodeIllegalDataAddress:
+	case ex != nil && ex.Code == gb.ExceptionCodeIllegalDataAddress:
 		c.changed = true
 		c.heard(at)
 		if halves := s.split(); halves != nil {

@@ -98,7 +98,8 @@ func (c *rtuConn) transact(ctx context.Context, timeout time.Duration, unit byte
 	if bounded = bounded && byContext.Before(deadline); bounded {
 		deadline = byContext
 	}
-	defer c.guard(ctx, deadline)()
+	c.guard(ctx, deadline)
+	defer c.unguard()
 	c.out = appendRTU(c.out[:0], unit, request)
 	n, err := c.Write(c.out)
 	x.sent = n > 0
@@ -219,7 +220,8 @@ func (c *rtuConn) settle(ctx context.Context, timeout time.Duration) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	defer c.guard(ctx, time.Time{})()
+	c.guard(ctx, time.Time{})
+	defer c.unguard()
 	now := time.Now()
 	limit := now.Add(timeout)
 	if c.pace.free.After(now) {

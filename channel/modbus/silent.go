@@ -145,10 +145,24 @@ func (l *line) tryLocked(ctx context.Context, m *member, ln *lane, now time.Time
 func (l *line) hurryLocked(command bool) {
 	t := l.try
 	if in := t.hurry(time.Now(), command && !l.rtu); in > 0 {
-		time.AfterFunc(in, func() { t.cancel(errCut) }) // has no effect on one that has ended
+		time.AfterFunc(in, func() {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			if l.try == t {
+				l.cutLocked()
+			}
+		})
 		return
 	}
-	t.cancel(errCut)
+	l.cutLocked()
+}
+
+// cutLocked cuts short the try.
+func (l *line) cutLocked() {
+	l.try.cancel(errCut)
+	if l.conn != nil {
+		l.conn.interrupt()
+	}
 }
 
 // waitingLocked notes that a lane waits.
@@ -182,7 +196,7 @@ func (l *line) triedLocked(t *try, asks []ask, err error, began, now time.Time) 
 }
 
 // openLocked reports whether a dead unit may be tried now that the line is free.
-func (l *line) openLocked(*lane) bool {
+func (l *line) openLocked() bool {
 	return len(l.probes) == 0 && !time.Now().Before(l.pace.free)
 }
 
