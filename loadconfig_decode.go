@@ -21,15 +21,15 @@ type loadRaw struct {
 type loadFields struct {
 	names  []string // in the order of the struct
 	byName map[string][]int
-	rest   []int             // the inline map for all other keys; nil without
-	marks  map[string]string // what the tag load says, by name; see channel.Kind
+	rest   []int           // the inline map for all other keys; nil without
+	tables map[string]bool // names of lists that may be CSV files; see channel.Kind
 }
 
 func (l *loader) fieldsOf(t reflect.Type) *loadFields {
 	if f, ok := l.fields[t]; ok {
 		return f
 	}
-	f := &loadFields{byName: map[string][]int{}, marks: map[string]string{}}
+	f := &loadFields{byName: map[string][]int{}, tables: map[string]bool{}}
 	f.collect(t, nil, 0)
 	l.fields[t] = f
 	return f
@@ -55,7 +55,7 @@ func (f *loadFields) collect(t reflect.Type, prefix []int, depth int) {
 			if _, ok := f.byName[name]; !ok {
 				f.names = append(f.names, name)
 				f.byName[name] = index
-				f.marks[name] = field.Tag.Get("load")
+				f.tables[name] = field.Tag.Get("load") == "table"
 			}
 		}
 	}
@@ -160,13 +160,8 @@ func (l *loader) decodeStruct(n *yaml.Node, v reflect.Value, p loadPath, expand 
 		at := p.with(pair.key)
 		if index, ok := fields.byName[pair.key]; ok {
 			field := v.FieldByIndex(index)
-			mark := fields.marks[pair.key]
-			if mark == "table" && l.table(pair, field, at, expand) {
-				continue
-			}
-			l.decode(pair.value, field, at, pair.line, expand)
-			if mark == "path" && field.Kind() == reflect.String {
-				field.SetString(l.relative(field.String()))
+			if !fields.tables[pair.key] || !l.table(pair, field, at, expand) {
+				l.decode(pair.value, field, at, pair.line, expand)
 			}
 			continue
 		}

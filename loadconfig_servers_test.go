@@ -17,11 +17,13 @@ import (
 const loadServerSite = `servers:
   - id: scada
     name: Control room
-    server: modbus-tcp
-    modbus-tcp:
+    server: modbus-tls
+    modbus-tls:
       listen: ${LISTEN}
       allow: [192.168.1.0/24]
-      tls: {cert_file: server.pem, key_file: /etc/server.key, client_ca_file: ca.pem}
+      cert_file: server.pem
+      key_file: /etc/server.key
+      client_ca_file: ca.pem
       write_roles: [operator]
       map: maps/scada.csv
       bad: last
@@ -76,8 +78,8 @@ func TestLoadConfigServerFaults(t *testing.T) {
 	}{
 		"required": {site: "servers:\n  - {name: x}\n", want: []string{"site.yaml:2: servers[0].id: missing", "site.yaml:2: servers[0].server: missing"}},
 		"unknown": {site: "servers:\n  - {id: a, server: modbus-tpc, modbus: {}}\n", want: []string{
-			`site.yaml:2: servers[0].modbus: unknown key: want one of id, name, server, disabled, modbus-rtu, modbus-rtu-tcp, modbus-tcp`,
-			`site.yaml:2: servers[0].server: unknown server "modbus-tpc": known are modbus-rtu, modbus-rtu-tcp, modbus-tcp; the program passes them to LoadConfig, such as those of channel/all`}},
+			`site.yaml:2: servers[0].modbus: unknown key: want one of id, name, server, disabled, modbus-rtu, modbus-rtu-tcp, modbus-tcp, modbus-tls`,
+			`site.yaml:2: servers[0].server: unknown server "modbus-tpc": known are modbus-rtu, modbus-rtu-tcp, modbus-tcp, modbus-tls; the program passes them to LoadConfig, such as those of channel/all`}},
 		"another's": {site: "servers:\n  - {id: a, server: modbus-rtu, modbus-rtu: {device: /dev/x, map: [{address: 'coil:1', model: m, point: p}]}, modbus-tcp: {}}\n",
 			want: []string{"site.yaml:2: servers[0].modbus-tcp: settings of another server than this one, modbus-rtu"}},
 		"twice": {site: "servers:\n  - &a {id: a, server: modbus-rtu, modbus-rtu: {device: /dev/x, map: [{address: 'coil:1', model: m, point: p}]}}\n  - *a\n",
@@ -105,7 +107,7 @@ func TestLoadConfigServerFaults(t *testing.T) {
           point: p
           write: true
 `, want: []string{
-			`site.yaml:5: servers[0].modbus-tcp.listen: "0.0.0.0:502": Modbus has no login, so whoever reaches the port is served: want the clients' networks in allow, tls, or a loopback address`,
+			`site.yaml:5: servers[0].modbus-tcp.listen: "0.0.0.0:502": Modbus has no login, so whoever reaches the port is served: want the clients' networks in allow, TLS, or a loopback address`,
 			"site.yaml:6: servers[0].modbus-tcp.stale: 1ms: want 1s to 1h",
 			`site.yaml:9: servers[0].modbus-tcp.map[1].address: "holding:2": unit 1 has row 1 there, "holding:1:int32"`,
 			"site.yaml:13: servers[0].modbus-tcp.map[2].write: input registers are only read; want coil or holding"}},

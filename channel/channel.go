@@ -153,10 +153,8 @@ type Kind struct {
 	// Open makes the Factory of a driver. It decodes the settings section into a
 	// struct of the driver's own, with yaml tags, by calling decode once, and
 	// returns the Factory. decode refuses unknown fields and names the line. A nil
-	// section decodes to nothing. Two further tags are known: load:"table" has a
-	// list of structs given as the name of a CSV file as well, whose columns are
-	// the structs' fields, and load:"path" makes a relative file name count from
-	// the folder of the configuration file.
+	// section decodes to nothing. A list of structs with the tag load:"table" may
+	// also be given as the name of a CSV file, whose columns are the structs' fields.
 	Open func(decode func(any) error) (Factory, error)
 	// Serve is what Open is, for a server. A Kind has either Open or Serve. A
 	// message that begins with the key of a table and "row N: " is reported where

@@ -26,5 +26,5 @@ func TestKindsAreNamedAndUnique(t *testing.T) {
 	assert.True(t, seen["modbus-rtu"])
 	assert.True(t, seen["modbus-rtu-tcp"])
 	assert.True(t, seen["virtual"])
-	assert.Equal(t, map[string]bool{"modbus-tcp": true, "modbus-rtu": true, "modbus-rtu-tcp": true}, servers)
+	assert.Equal(t, map[string]bool{"modbus-tcp": true, "modbus-tls": true, "modbus-rtu": true, "modbus-rtu-tcp": true}, servers)
 }

@@ -60,11 +60,9 @@ func (s settings) options() []Option {
 
 // tcpSection is a section of a transport over TCP.
 type tcpSection struct {
-	Listen         string    `yaml:"listen"`
-	Allow          []string  `yaml:"allow"`
-	TLS            *TLSFiles `yaml:"tls"`
-	WriteRoles     []string  `yaml:"write_roles"`
-	MaxConnections *int      `yaml:"max_connections"`
+	Listen         string   `yaml:"listen"`
+	Allow          []string `yaml:"allow"`
+	MaxConnections *int     `yaml:"max_connections"`
 	settings       `yaml:",inline"`
 }
 
@@ -73,16 +71,27 @@ func (s tcpSection) options() []Option {
 	if s.Allow != nil {
 		opts = append(opts, Allow(s.Allow...))
 	}
-	if s.TLS != nil {
-		opts = append(opts, TLS(*s.TLS))
-	}
-	if s.WriteRoles != nil {
-		opts = append(opts, WriteRoles(s.WriteRoles...))
-	}
 	if s.MaxConnections != nil {
 		opts = append(opts, MaxConnections(*s.MaxConnections))
 	}
 	return opts
+}
+
+// tlsSection is a section "modbus-tls".
+type tlsSection struct {
+	CertFile     channel.Path `yaml:"cert_file"`
+	KeyFile      channel.Path `yaml:"key_file"`
+	ClientCAFile channel.Path `yaml:"client_ca_file"`
+	WriteRoles   []string     `yaml:"write_roles"`
+	tcpSection   `yaml:",inline"`
+}
+
+func (s tlsSection) open() channel.ServerFactory {
+	opts := s.options()
+	if s.WriteRoles != nil {
+		opts = append(opts, WriteRoles(s.WriteRoles...))
+	}
+	return TLS(s.Listen, TLSConfig{CertFile: string(s.CertFile), KeyFile: string(s.KeyFile), ClientCAFile: string(s.ClientCAFile)}, s.Map, opts...)
 }
 
 // serialSection is a section "modbus-rtu".
@@ -114,8 +123,6 @@ func (s serialSection) options() []Option {
 //	modbus-tcp:
 //	  listen: 127.0.0.1:1502
 //	  allow: [192.168.1.0/24]    # see Allow
-//	  tls: {cert_file: server.pem, key_file: server.key, client_ca_file: clients.pem}
-//	  write_roles: [operator]    # see WriteRoles
 //	  max_connections: 32        # see MaxConnections
 //	  map: map.csv               # or a list of rows; see Row
 //	  bad: na                    # na, exception or last; see Bad
@@ -128,6 +135,21 @@ func Kind() channel.Kind {
 	return kind("modbus-tcp", func(s tcpSection) channel.ServerFactory { return TCP(s.Listen, s.Map, s.options()...) })
 }
 
+// TLSKind returns the server for configuration files, "modbus-tls":
+//
+//	server: modbus-tls
+//	modbus-tls:
+//	  listen: 0.0.0.0:802
+//	  cert_file: gateway.pem     # see TLSConfig; relative paths count from the
+//	  key_file: gateway.key      # folder of the configuration file
+//	  client_ca_file: clients.pem
+//	  write_roles: [operator]    # see WriteRoles
+//
+// and all that Kind has.
+func TLSKind() channel.Kind {
+	return kind("modbus-tls", tlsSection.open)
+}
+
 // RTUOverTCPKind returns the server for configuration files, "modbus-rtu-tcp".
 // Its section is that of Kind; see RTUOverTCP.
 func RTUOverTCPKind() channel.Kind {
@@ -136,7 +158,7 @@ func RTUOverTCPKind() channel.Kind {
 
 // RTUKind returns the server for configuration files, "modbus-rtu". Its section
 // has device, baud, parity and stop_bits as that of the driver, and all that
-// Kind has but listen, allow, tls, write_roles and max_connections.
+// Kind has but listen, allow and max_connections.
 func RTUKind() channel.Kind {
 	return kind("modbus-rtu", func(s serialSection) channel.ServerFactory { return RTU(s.Device, s.Map, s.options()...) })
 }
@@ -152,4 +174,4 @@ func kind[S any](name string, open func(S) channel.ServerFactory) channel.Kind {
 }
 
 // Kinds returns every kind of this package.
-func Kinds() []channel.Kind { return []channel.Kind{Kind(), RTUKind(), RTUOverTCPKind()} }
+func Kinds() []channel.Kind { return []channel.Kind{Kind(), TLSKind(), RTUKind(), RTUOverTCPKind()} }

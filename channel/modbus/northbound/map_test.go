@@ -64,7 +64,6 @@ func TestOptionFaults(t *testing.T) {
 		"write_timeout 2m0s":            {WriteTimeout(120e9)},
 		"max_connections 0":             {MaxConnections(0)},
 		"allow \"10.0.0.0/33\"":         {Allow("10.0.0.0/33")},
-		"want cert_file":                {TLS(TLSFiles{CertFile: "a"})},
 		"write_roles":                   {WriteRoles("operator")},
 		"belong to serial lines":        {Line(nil)},
 		"whoever reaches the port":      nil,
@@ -84,6 +83,9 @@ func TestOptionFaults(t *testing.T) {
 	}
 	_, err := TCP(":502", Map{row("coil:1")}, Allow("10.0.0.0/8", "fd00::1"))(testSetup(t))
 	require.NoError(t, err)
+	_, err = TLS(":802", TLSConfig{CertFile: "a"}, Map{row("coil:1")})(testSetup(t))
+	require.ErrorIs(t, err, model.ErrInvalid)
+	assert.Equal(t, "invalid: key_file: missing\ninvalid: client_ca_file: missing", err.Error())
 	_, err = RTU("ttyUSB0", Map{row("coil:1")}, Allow("10.0.0.0/8"))(testSetup(t))
 	require.ErrorContains(t, err, "a serial line")
 }

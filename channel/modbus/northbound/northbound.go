@@ -17,7 +17,7 @@ import (
 )
 
 // TCP returns the factory of a server that speaks Modbus TCP. listen is
-// host:port, such as "127.0.0.1:1502"; for more than loopback it needs Allow.
+// host:port, such as "127.0.0.1:1502"; for more than loopback it needs Allow. See TLS for clients with certificates.
 func TCP(listen string, m Map, opts ...Option) channel.ServerFactory {
 	return network(listen, m, opts, false)
 }
@@ -36,6 +36,9 @@ func network(listen string, m Map, opts []Option, rtu bool) channel.ServerFactor
 		if len(o.serial) > 0 {
 			return fmt.Errorf("%w: baud, parity and stop bits belong to serial lines", model.ErrInvalid)
 		}
+		if o.tls != nil {
+			return errors.Join(o.checkListen(listen), o.tls.check())
+		}
 		return o.checkListen(listen)
 	}, func(ctx context.Context, s *serving) error { return s.serveNetwork(ctx, listen, rtu) })
 }
@@ -45,8 +48,8 @@ func network(listen string, m Map, opts []Option, rtu bool) channel.ServerFactor
 // Linux.
 func RTU(device string, m Map, opts ...Option) channel.ServerFactory {
 	return factory(m, opts, maxRTUUnit, func(o *options) error {
-		if len(o.allow) > 0 || o.tls != nil {
-			return fmt.Errorf("%w: allow and tls are for networks, not for a serial line", model.ErrInvalid)
+		if len(o.allow) > 0 {
+			return fmt.Errorf("%w: allow: a serial line has no addresses", model.ErrInvalid)
 		}
 		return modbus.CheckSerial(device, o.serial...)
 	}, func(ctx context.Context, s *serving) error { return s.serveSerial(ctx, device) })
@@ -108,7 +111,7 @@ func (s *serving) serveNetwork(ctx context.Context, listen string, rtu bool) err
 	}
 	cfg := server.Config{RTU: rtu, MaxConns: s.opts.connections, Allow: s.opts.prefixes}
 	if s.opts.tls != nil {
-		cfg.TLS, err = s.opts.tls.load()
+		cfg.TLS, err = s.opts.tls.config()
 	}
 	var srv *server.Server
 	if err == nil {

@@ -1,13 +1,10 @@
 package northbound
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"time"
 
 	"github.com/voltageems/voltage/channel/modbus"
@@ -52,7 +49,7 @@ type options struct {
 	connections  int
 	allow        []string
 	prefixes     []netip.Prefix
-	tls          *TLSFiles
+	tls          *TLSConfig // nil without
 	writeRoles   []string
 	serial       []modbus.Option
 	bound        func(net.Addr)
@@ -92,18 +89,6 @@ func MaxConnections(n int) Option { return func(o *options) { o.connections = n 
 // that listens on more than loopback must name them, or have TLS.
 func Allow(networks ...string) Option { return func(o *options) { o.allow = networks } }
 
-// TLSFiles are the PEM files of a server that speaks Modbus/TCP Security. All are
-// required: clients must show a certificate that one of the authorities signed.
-// They are read each time the server begins to serve.
-type TLSFiles struct {
-	CertFile     string `yaml:"cert_file" load:"path"`
-	KeyFile      string `yaml:"key_file" load:"path"`
-	ClientCAFile string `yaml:"client_ca_file" load:"path"`
-}
-
-// TLS makes the server speak TLS 1.2 or higher, for which port 802 is reserved.
-func TLS(f TLSFiles) Option { return func(o *options) { o.tls = &f } }
-
 // WriteRoles are the roles, as client certificates have them, that may write;
 // others get exception 1. None means all. It needs TLS.
 func WriteRoles(roles ...string) Option { return func(o *options) { o.writeRoles = roles } }
@@ -115,23 +100,6 @@ func Line(opts ...modbus.Option) Option { return func(o *options) { o.serial = o
 // Bound has fn told the address each time the server has bound it, for those who
 // let the system choose the port with port 0.
 func Bound(fn func(net.Addr)) Option { return func(o *options) { o.bound = fn } }
-
-// load reads the files.
-func (f TLSFiles) load() (*tls.Config, error) {
-	cert, err := tls.LoadX509KeyPair(f.CertFile, f.KeyFile)
-	if err != nil {
-		return nil, fmt.Errorf("tls: %w", err)
-	}
-	authorities, err := os.ReadFile(f.ClientCAFile)
-	if err != nil {
-		return nil, fmt.Errorf("tls: %w", err)
-	}
-	c := &tls.Config{Certificates: []tls.Certificate{cert}, ClientCAs: x509.NewCertPool(), ClientAuth: tls.RequireAndVerifyClientCert}
-	if !c.ClientCAs.AppendCertsFromPEM(authorities) {
-		return nil, fmt.Errorf("tls: %s has no certificate", f.ClientCAFile)
-	}
-	return c, nil
-}
 
 func newOptions(opts []Option) options {
 	o := options{bad: NotAvailable, refresh: DefaultRefresh, stale: DefaultStale, writeTimeout: DefaultWriteTimeout, connections: DefaultMaxConnections}
@@ -164,11 +132,8 @@ func (o *options) check() error {
 	if o.connections < 1 || o.connections > 1000 {
 		bad("max_connections %d: want 1 to 1000", o.connections)
 	}
-	if f := o.tls; f != nil && (f.CertFile == "" || f.KeyFile == "" || f.ClientCAFile == "") {
-		bad("tls: want cert_file, key_file and client_ca_file")
-	}
 	if len(o.writeRoles) > 0 && o.tls == nil {
-		bad("write_roles: they stand in certificates of clients: want tls")
+		bad("write_roles: they stand in certificates of clients, which only TLS has")
 	}
 	o.prefixes = nil
 	for _, text := range o.allow {
@@ -196,7 +161,7 @@ func (o *options) checkListen(listen string) error {
 	}
 	ip := net.ParseIP(host)
 	if loopback := host == "localhost" || ip != nil && ip.IsLoopback(); !loopback && len(o.allow) == 0 && o.tls == nil {
-		return fmt.Errorf("%w: listen %.80q: Modbus has no login, so whoever reaches the port is served: want the clients' networks in allow, tls, or a loopback address",
+		return fmt.Errorf("%w: listen %.80q: Modbus has no login, so whoever reaches the port is served: want the clients' networks in allow, TLS, or a loopback address",
 			model.ErrInvalid, listen)
 	}
 	return nil

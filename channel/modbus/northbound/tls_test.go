@@ -42,8 +42,8 @@ func TestTLS(t *testing.T) {
 	ca, other := testcert.NewCA(t), testcert.NewCA(t)
 	own := ca.Issue(t, testcert.Spec{Name: "site", Hosts: []string{"127.0.0.1"}})
 	s := startSite(t, scripts.StoreConfig{}, func(s *site) channel.ServerFactory {
-		return northbound.TCP("127.0.0.1:0", siteMap, s.bound(), northbound.WriteRoles("operator"),
-			northbound.TLS(northbound.TLSFiles{CertFile: own.CertFile, KeyFile: own.KeyFile, ClientCAFile: ca.File}))
+		return northbound.TLS("127.0.0.1:0", northbound.TLSConfig{CertFile: own.CertFile, KeyFile: own.KeyFile, ClientCAFile: ca.File}, siteMap,
+			s.bound(), northbound.WriteRoles("operator"))
 	})
 	eventually(t, "bound", func() bool { return s.address() != "" })
 	dial := func(certs ...tls.Certificate) (net.Conn, error) {
@@ -67,6 +67,13 @@ func TestTLS(t *testing.T) {
 	viewer, err := dial(ca.Issue(t, testcert.Spec{Name: "panel", Role: "viewer"}).Certificate)
 	require.NoError(t, err)
 	assert.Equal(t, []byte{0x86, 1}, ask(t, viewer, 6, 0, 0, 0, 50))
+	// The driver of this module is such a client, too.
+	panel := ca.Issue(t, testcert.Spec{Name: "panel", Role: "viewer"})
+	c := connect(t, modbus.TLS(s.address(), modbus.TLSConfig{CAFile: ca.File, CertFile: panel.CertFile, KeyFile: panel.KeyFile}), clientPoints)
+	c.sees("values", func(now map[string]model.Sample) bool { return now["power"].Value == 12.5 })
+	_, err = c.write("setpoint", 7)
+	require.ErrorContains(t, err, "illegal function")
+
 	operator, err := dial(ca.Issue(t, testcert.Spec{Name: "scada", Role: "operator"}).Certificate)
 	require.NoError(t, err)
 	eventually(t, "done", func() bool { return len(ask(t, operator, 6, 0, 0, 0, 50)) == 5 })
@@ -80,11 +87,11 @@ func TestTLS(t *testing.T) {
 	}
 
 	// A file that is not there is a problem of this server alone.
-	require.NoError(t, s.RegisterServer(channel.ServerConfig{ID: "scada", Server: northbound.TCP("127.0.0.1:0", siteMap,
-		northbound.TLS(northbound.TLSFiles{CertFile: own.CertFile, KeyFile: own.KeyFile, ClientCAFile: "nowhere.pem"}))}))
+	require.NoError(t, s.RegisterServer(channel.ServerConfig{ID: "scada", Server: northbound.TLS("127.0.0.1:0",
+		northbound.TLSConfig{CertFile: own.CertFile, KeyFile: own.KeyFile, ClientCAFile: "nowhere.pem"}, siteMap)}))
 	eventually(t, "told", func() bool {
 		for _, p := range s.Problems() {
-			if p == "server scada: tls: open nowhere.pem: no such file or directory" {
+			if p == "server scada: TLS: stat nowhere.pem: no such file or directory" {
 				return true
 			}
 		}

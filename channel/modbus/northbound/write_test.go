@@ -73,7 +73,7 @@ func TestWrites(t *testing.T) {
 
 	r := newBench(t, written, ReadOnly())
 	require.ErrorIs(t, r.write(t, 0, 1), server.IllegalFunction)
-	roles := newBench(t, written, TLS(TLSFiles{}), WriteRoles("operator"))
+	roles := newBench(t, written, WriteRoles("operator"))
 	require.ErrorIs(t, roles.write(t, 0, 1), server.IllegalFunction, "a client without a role")
 	require.Empty(t, roles.site.given)
 }
