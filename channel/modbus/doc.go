@@ -177,7 +177,9 @@
 // a request did not come, the driver therefore sends no request to that unit to
 // which a late answer would fit before the unit has answered a short read of
 // another length. For 30 s, that is; what a device delivers later than that can
-// be taken for another answer, as on every RTU line. Do not use adapters that
+// be taken for another answer, as on every RTU line. So can a second copy of
+// an answer that comes only after the next request, and answers that come in
+// another order than the requests. Do not use adapters that
 // echo what is sent: the echo of a single write is its answer.
 //
 // Unit 0 is the broadcast to all units of the line. Its channel has controls

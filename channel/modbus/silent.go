@@ -19,6 +19,8 @@ const (
 	// silentShare is which part of the time that others want the line attempts on
 	// silent units may take: 1 of 20, 5 %.
 	silentShare = 20
+	// mostRest is how far the rests of several attempts add up.
+	mostRest = 10 * time.Second
 )
 
 // errCut is why the context of an attempt ends when it gives way.
@@ -79,7 +81,13 @@ func (p *patience) cost(waited time.Duration, now time.Time) {
 	if p.free.After(from) {
 		from = p.free
 	}
-	p.free = from.Add((silentShare - 1) * waited)
+	// What attempts on live units cost, which do not wait for this, is not to keep
+	// dead ones away for ever.
+	rest := (silentShare - 1) * waited
+	p.free = from.Add(rest)
+	if most := now.Add(max(rest, mostRest)); p.free.After(most) {
+		p.free = most
+	}
 }
 
 // try is an attempt under way.

@@ -298,3 +298,20 @@ func TestUnitFallsSilent(t *testing.T) {
 	cancel()
 	require.NoError(t, <-reading)
 }
+
+// However much time attempts on silent units took from others, a dead unit is
+// tried again within a bound.
+func TestRestOfDeadUnitsIsBounded(t *testing.T) {
+	t.Parallel()
+	var p patience
+	now := time.Unix(1000, 0)
+	p.cost(100*time.Millisecond, now)
+	p.cost(100*time.Millisecond, now)
+	assert.Equal(t, 38*100*time.Millisecond, p.free.Sub(now), "rests add up")
+	for range 1000 {
+		p.cost(100*time.Millisecond, now)
+	}
+	assert.Equal(t, mostRest, p.free.Sub(now))
+	p.cost(time.Second, now)
+	assert.Equal(t, 19*time.Second, p.free.Sub(now), "a single one is not cut")
+}

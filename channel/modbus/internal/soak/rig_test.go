@@ -87,7 +87,7 @@ func (p *polled) whole(begin bool) bool {
 func (r *rig) run(u unit, factory channel.Factory) {
 	checks := map[string]check{}
 	setup := channel.Setup{
-		ID: fmt.Sprint(len(r.drivers)), Scan: speed * 10 * time.Millisecond, Timeout: timeout,
+		ID: fmt.Sprint(len(r.drivers)), Scan: speed * 10 * time.Millisecond, Timeout: r.dice.timeout,
 		Log: slog.New(slog.DiscardHandler), Clock: fastClock{time.Now()},
 	}
 	for _, c := range u.checks() {
@@ -151,7 +151,7 @@ func (r *rig) hasty(ctx context.Context) (context.Context, context.CancelFunc) {
 	calm := r.dice.calm
 	r.dice.mu.Unlock()
 	if !calm && r.dice.int(20) == 0 {
-		return context.WithTimeout(ctx, time.Duration(r.dice.int(int(timeout))))
+		return context.WithTimeout(ctx, time.Duration(r.dice.int(int(r.dice.timeout))))
 	}
 	return context.WithCancel(ctx)
 }
