@@ -12,6 +12,10 @@ import (
 	"github.com/voltageems/voltage/scripts"
 )
 
+// followTime is how long OnAlarm and OnCommand on a running engine wait for the
+// store to say where a journal ends.
+const followTime = time.Second
+
 // backlog is how many updates or channel states wait for a slow callback.
 const backlog = 1024
 
@@ -115,19 +119,28 @@ func (s *subscribers) startFollower(e *Engine, f follower, from func(context.Con
 	})
 }
 
+// addFollower starts a follower where the journal ends now; a store that does not
+// say so within followTime is asked again until it does, and it starts there.
 func (s *subscribers) addFollower(e *Engine, f follower) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.ctx == nil:
+	run := s.ctx
+	if run == nil {
 		s.followers = append(s.followers, f)
-	case s.ctx.Err() == nil:
-		end := e.plane.CommandJournalEnd
-		if f.alarms {
-			end = e.desk.End
-		}
-		s.startFollower(e, f, end)
 	}
+	s.mu.Unlock()
+	if run == nil || run.Err() != nil {
+		return
+	}
+	end := e.plane.CommandJournalEnd
+	if f.alarms {
+		end = e.desk.End
+	}
+	ctx, cancel := context.WithTimeout(run, followTime)
+	defer cancel()
+	if now, err := end(ctx); err == nil {
+		end = func(context.Context) (string, error) { return now, nil }
+	}
+	s.startFollower(e, f, end)
 }
 
 func (s *subscribers) addUpdate(e *Engine, fn func(context.Context, model.Update)) {
