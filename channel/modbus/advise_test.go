@@ -42,6 +42,8 @@ func TestKindsOfProfiles(t *testing.T) {
 				switch s := to.(type) {
 				case *network:
 					s.Unit = &unit
+				case *secured:
+					s.Unit = &unit
 				case *serialLine:
 					s.Unit = &unit
 				}
