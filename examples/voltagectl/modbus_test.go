@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"github.com/voltageems/voltage/channel"
 	"github.com/voltageems/voltage/channel/modbus/server"
 	"github.com/voltageems/voltage/channel/virtual"
+	"github.com/voltageems/voltage/internal/testcert"
 )
 
 // patient is a time-out that no slow machine reaches.
@@ -339,6 +341,24 @@ func TestProfileLint(t *testing.T) {
 	var list []finding
 	require.NoError(t, json.Unmarshal([]byte(out), &list))
 	require.Equal(t, finding{path, 1, "error", "profile: 3: this program reads version 1"}, list[0])
+}
+
+func TestModbusTLS(t *testing.T) {
+	t.Parallel()
+	ca := testcert.NewCA(t)
+	own, client := ca.Issue(t, testcert.Spec{Hosts: []string{"gateway"}}), ca.Issue(t, testcert.Spec{})
+	addr := startDevice(t, server.Config{Units: map[byte]server.Handler{1: memory()}, TLS: &tls.Config{
+		Certificates: []tls.Certificate{own.Certificate}, ClientCAs: ca.Pool, ClientAuth: tls.RequireAndVerifyClientCert,
+	}})
+	out := ok(t, "modbus", "read", "-tls", addr, "-timeout", patient, "-ca", ca.File, "-cert", client.CertFile, "-key", client.KeyFile,
+		"-server-name", "gateway", "holding:100:float32")
+	require.Contains(t, out, "12.5")
+	code, _, errs := ctl(t, "modbus", "read", "-tls", addr, "-timeout", patient, "-ca", ca.File, "holding:0")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, errs, "certificate")
+	code, _, errs = ctl(t, "modbus", "read", "-tcp", addr, "-ca", ca.File, "holding:0")
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, errs, "-ca belongs to -tls")
 }
 
 // What the help says is what users learn from.
