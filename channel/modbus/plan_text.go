@@ -18,7 +18,7 @@ const planPoints = 8
 // take; how long the unit thinks, and other units on the line, come on top.
 func (d *driver) Plan() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %d points\n", d.name, len(d.items))
+	fmt.Fprintf(&b, "%s: %s\n", d.name, counted(len(d.items), "point"))
 	if d.member.mute {
 		return b.String() + "nothing is read: unit 0 is all units of the line\n"
 	}
@@ -82,9 +82,12 @@ func (p *planSum) add(d *driver, s *span) {
 }
 
 func (p *planSum) lines(c channel.Class, serial bool) []string {
-	text := fmt.Sprintf("%s: %d requests a round, %d registers", c.Title(), p.requests, p.registers)
+	text := fmt.Sprintf("%s: %s a round", c.Title(), counted(p.requests, "request"))
+	if p.registers > 0 {
+		text += ", " + counted(p.registers, "register")
+	}
 	if p.bits > 0 {
-		text += fmt.Sprintf(", %d bits", p.bits)
+		text += ", " + counted(p.bits, "bit")
 	}
 	text += fmt.Sprintf(", about %d bytes", p.bytes)
 	if serial {
@@ -98,6 +101,13 @@ func (p *planSum) lines(c channel.Class, serial bool) []string {
 		lines = append(lines, fmt.Sprintf("WARNING: %s cannot keep its period of %s: its round takes at least %s", c.Title(), c.Period, p.wire.Round(time.Millisecond/10)))
 	}
 	return lines
+}
+
+func counted(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 func periodText(c channel.Class) string {
