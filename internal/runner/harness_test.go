@@ -77,6 +77,7 @@ func (s *site) newPlane(client redis.UniversalClient) *scripts.Plane {
 			ID:           "pcs1",
 			Measurements: map[string]string{"p1": "c1:1", "p2": "c1:2", "text": "c1:t"},
 			Controls:     map[string]string{"set": "c1:9"},
+			Policies:     map[string]model.ControlPolicy{"set": {Queue: true}},
 		})
 		return errors.Join(err, plane.PutPoints(ctx, "c1", testPoints()))
 	}

@@ -39,7 +39,15 @@ func refusal(p *model.Point, v float64) (reason, detail string) {
 			return "step", fmt.Sprintf("%v is not on the step %v of point %s", v, p.Step, p.ID)
 		}
 	}
+	if n := math.Round(v); p.Enum && (math.Abs(v-n) > slack || !labelled(p, n)) {
+		return "enum", fmt.Sprintf("%v is none of the labelled values of point %s", v, p.ID)
+	}
 	return "", ""
+}
+
+func labelled(p *model.Point, n float64) bool {
+	_, ok := p.Labels[int(n)]
+	return ok
 }
 
 // end fills in a final state.
