@@ -177,5 +177,10 @@ func (c Config) NewDriver(log *slog.Logger, clock model.Clock) (d Driver, err er
 	if d == nil {
 		return nil, fmt.Errorf("%w: channel %s: the factory made no driver", model.ErrInvalid, c.ID)
 	}
+	for _, p := range c.Points {
+		if _, ok := d.(Selector); p.Select && !ok { // never operate directly what is to be selected first
+			return nil, fmt.Errorf("%w: channel %s: point %s: select: the driver cannot select a point before it operates it", model.ErrInvalid, c.ID, p.ID)
+		}
+	}
 	return d, nil
 }

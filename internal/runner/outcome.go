@@ -99,6 +99,19 @@ func (res *result) outcome(p *model.Point, out channel.Outcome, err error, late 
 	}
 }
 
+// selection corrects the outcome where the answer is that to a selection, by
+// which no device acts.
+func (res *result) selection(selected bool) {
+	if selected || res.state == "" {
+		return
+	}
+	state, reason := res.state, res.reason
+	if state == model.CommandUnknown {
+		state, reason = model.CommandFailed, "not_selected"
+	}
+	res.end(state, reason, "select: "+res.detail)
+}
+
 // isTimeout reports whether err says that an answer did not come in time.
 func isTimeout(err error) bool {
 	var t interface{ Timeout() bool }
