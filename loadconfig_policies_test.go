@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/voltageems/voltage/channel"
 	"github.com/voltageems/voltage/channel/virtual"
 	"github.com/voltageems/voltage/model"
 )
@@ -51,5 +52,20 @@ func TestLoadConfigFaultsOfPolicies(t *testing.T) {
 			"site.yaml:7: models[0].policies.c: interlock 2: operator \"=\": want one of > >= < <= == !=",
 			"site.yaml:9: models[0].policies.c.interlocks[0].point: model m has no point \"y\""}},
 		{name: "unknown key", yaml: head + "      c: {safer: 0}\n", want: []string{"site.yaml:7: models[0].policies.c.safer: unknown key; did you mean safe?"}},
+	})
+}
+
+func TestLoadConfigHeartbeat(t *testing.T) {
+	t.Parallel()
+	const head = "channels:\n  - id: a\n    driver: virtual\n    points: [{id: x, address: constant:1}, {id: c, kind: control, address: setpoint:0}]\n    heartbeat: "
+	file := filepath.Join(t.TempDir(), "site.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(head+"{point: c, every: 2s, max: 255}\n"), 0o600))
+	cfg, err := LoadConfig(file, virtual.Kind())
+	require.NoError(t, err)
+	require.Equal(t, &channel.Heartbeat{Point: "c", Every: 2 * time.Second, Max: 255}, cfg.Channels[0].Heartbeat)
+	runLoadFaults(t, []loadFaultCase{
+		{name: "point", yaml: head + "{point: x, every: 2s}\n", want: []string{"site.yaml:5: channels[0].heartbeat: point x: a measurement is not written: want a control or adjustment"}},
+		{name: "every", yaml: head + "{point: c}\n", want: []string{"site.yaml:5: channels[0].heartbeat: every 0s: want 10ms to 1h"}},
+		{name: "key", yaml: head + "{point: c, each: 2s}\n", want: []string{`site.yaml:5: channels[0].heartbeat.each: unknown key: want one of point, every, max`}},
 	})
 }

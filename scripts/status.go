@@ -24,7 +24,7 @@ func StatusFields(s model.ChannelStatus) []Field {
 		{Name: "reads", Value: count(s.Reads)}, {Name: "samples", Value: count(s.Samples)},
 		{Name: "stored", Value: count(s.Stored)}, {Name: "lost", Value: count(s.Lost)},
 		{Name: "errors", Value: count(s.Errors)}, {Name: "reconnects", Value: count(s.Reconnects)},
-		{Name: "commands", Value: count(s.Commands)},
+		{Name: "commands", Value: count(s.Commands)}, {Name: "beats", Value: count(s.Beats)},
 	}
 }
 
@@ -39,7 +39,7 @@ func ParseStatus(id string, fields map[string]string, owner string) model.Channe
 	s := model.ChannelStatus{ID: id, Name: id, State: model.ChannelState(fields["state"]), Owner: owner,
 		Since: at("since"), LastScan: at("last_scan"), LastError: fields["last_error"], LastErrorAt: at("last_error_at"),
 		Reads: count("reads"), Samples: count("samples"), Stored: count("stored"), Lost: count("lost"),
-		Errors: count("errors"), Reconnects: count("reconnects"), Commands: count("commands")}
+		Errors: count("errors"), Reconnects: count("reconnects"), Commands: count("commands"), Beats: count("beats")}
 	if owner == "" {
 		s.State = model.ChannelStopped
 	}

@@ -59,6 +59,8 @@ type Runner struct {
 	reading   chan struct{} // held by the one reader that may use the driver
 	writing   chan struct{} // held while the driver's Write runs
 
+	beats int // what the next heartbeat writes; of the one session that runs
+
 	mu      sync.Mutex
 	started bool
 	standby bool

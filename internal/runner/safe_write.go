@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"strconv"
-	"time"
 
 	"github.com/voltageems/voltage/channel"
 	"github.com/voltageems/voltage/model"

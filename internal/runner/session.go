@@ -67,7 +67,7 @@ func (r *Runner) session(ctx context.Context, lease scripts.Lease, start time.Ti
 	s.open()
 
 	keeping, guarding, watching := s.start(s.keep), s.start(s.guard), s.start(s.watch)
-	reading, commanding := s.start(s.read), s.start(s.command)
+	reading, commanding, beating := s.start(s.read), s.start(s.command), s.start(s.beat)
 	sending := s.start(func() { s.send(sends) })
 	<-s.ctx.Done()
 
@@ -76,7 +76,7 @@ func (r *Runner) session(ctx context.Context, lease scripts.Lease, start time.Ti
 		s.sever()
 		hush()
 		s.stopDriver(reading, commanding)
-		within(drainTime, guarding, watching, keeping, sending) // they end; what hangs in the store is fenced
+		within(drainTime, guarding, watching, keeping, sending, beating) // they end; what hangs in the store is fenced
 		r.mu.Lock()
 		s.tenure.mu.Lock()
 		r.until = s.tenure.until
@@ -102,7 +102,7 @@ func (r *Runner) session(ctx context.Context, lease scripts.Lease, start time.Ti
 		r.status.lost(left)
 		r.log.Error("stopped with samples that could not be stored", "samples", left)
 	}
-	quiet := within(flushTime-time.Since(began), guarding, watching, keeping)
+	quiet := within(flushTime-time.Since(began), guarding, watching, keeping, beating)
 	// A driver that hangs may still act on the device: then the lease is left
 	// to run out instead.
 	if <-stopped && flushed && quiet {

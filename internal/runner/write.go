@@ -12,9 +12,17 @@ import (
 // real time, before the command counts as unknown.
 const writeGrace = 250 * time.Millisecond
 
-// perform has the driver write within left, if the channel is owned and the
-// driver is free, and fills in how it ended.
+// perform is transmit, counted as a command.
 func (s *session) perform(w channel.Write, left time.Duration, res *result) {
+	s.transmit(w, left, res)
+	if res.state != model.CommandExpired && res.reason != "not_sent" {
+		s.r.status.command()
+	}
+}
+
+// transmit has the driver write within left, if the channel is owned and the
+// driver is free, and fills in how it ended.
+func (s *session) transmit(w channel.Write, left time.Duration, res *result) {
 	r := s.r
 	deadline := r.clock.Now().Add(left)
 	if !s.enter(left) {
@@ -37,7 +45,6 @@ func (s *session) perform(w channel.Write, left time.Duration, res *result) {
 		res.end(model.CommandFailed, "not_sent", errBusy.Error())
 		return
 	}
-	r.status.command()
 	s.writeOnce(w, left, deadline, res)
 }
 
