@@ -48,16 +48,9 @@ func LoadConfig(path string, kinds ...channel.Kind) (Config, error) {
 
 // loadConfig is LoadConfig without the operating system.
 func loadConfig(path string, data []byte, kinds []channel.Kind, read func(string, int64) ([]byte, error), env func(string) (string, bool)) (Config, error) {
-	l := &loader{
-		read: read, env: env, path: path, dir: filepath.Dir(path), files: []string{path},
-		kinds: map[string]channel.Kind{}, tables: map[string]*loadTable{}, fields: map[reflect.Type]*loadFields{},
-		seen: map[string]bool{}, ids: map[string]int{}, broken: map[string]bool{}, budget: loadMaxNodes,
-	}
-	for _, k := range kinds {
-		if _, ok := l.kinds[k.Name]; ok || k.Name == "" || k.Open == nil {
-			return Config{}, fmt.Errorf("%w: LoadConfig: driver kind %q is there twice, or lacks a name or Open", model.ErrInvalid, k.Name)
-		}
-		l.kinds[k.Name] = k
+	l, err := newLoader(path, kinds, read, env)
+	if err != nil {
+		return Config{}, fmt.Errorf("LoadConfig: %w", err)
 	}
 	var cfg Config
 	if l.parse(data) {
@@ -71,28 +64,61 @@ func loadConfig(path string, data []byte, kinds []channel.Kind, read func(string
 	return cfg, nil
 }
 
-// loader reads one configuration.
-type loader struct {
-	read func(path string, limit int64) ([]byte, error)
-	env  func(string) (string, bool)
+// newLoader returns the loader of a file. The error is about the kinds.
+func newLoader(path string, kinds []channel.Kind, read func(string, int64) ([]byte, error), env func(string) (string, bool)) (*loader, error) {
+	l := &loader{
+		loadShared: &loadShared{
+			read: read, files: []string{path}, kinds: map[string]channel.Kind{}, tables: map[string]*loadTable{},
+			profiles: map[string]*loadProfile{}, fields: map[reflect.Type]*loadFields{}, seen: map[string]bool{}, budget: loadMaxNodes,
+		},
+		env: env, path: path, dir: filepath.Dir(path), ids: map[string]int{}, broken: map[string]bool{},
+	}
+	for _, k := range kinds {
+		if _, ok := l.kinds[k.Name]; ok || k.Name == "" || k.Open == nil {
+			return nil, fmt.Errorf("%w: driver kind %q is there twice, or lacks a name or Open", model.ErrInvalid, k.Name)
+		}
+		l.kinds[k.Name] = k
+	}
+	return l, nil
+}
 
-	path, dir string
-	files     []string // the configuration file, then the tables in order of use
-	kinds     map[string]channel.Kind
-	root      *yaml.Node
-	tables    map[string]*loadTable
-	fields    map[reflect.Type]*loadFields
-	budget    int // how many nodes may still be looked at; aliases multiply them
+// loadShared is what the loaders of one configuration share: that of the file,
+// and one for each profile that it names.
+type loadShared struct {
+	read     func(path string, limit int64) ([]byte, error)
+	files    []string // the configuration file, then profiles and tables in order of use
+	kinds    map[string]channel.Kind
+	tables   map[string]*loadTable
+	profiles map[string]*loadProfile
+	fields   map[reflect.Type]*loadFields
+	budget   int // how many nodes may still be looked at; aliases multiply them
 
 	faults  []loadFault
 	more    int             // faults that were not kept
 	seen    map[string]bool // faults, to report each once
-	broken  map[string]bool // fields that could not be decoded
 	secrets []loadSecret
-	ids     map[string]int // place of the first entry by what and id
+}
+
+// loader reads one YAML file.
+type loader struct {
+	*loadShared
+	env func(string) (string, bool) // nil where ${NAME} is not replaced
+
+	path, dir string
+	file      int // its place in files
+	root      *yaml.Node
+	broken    map[string]bool // fields that could not be decoded
+	ids       map[string]int  // place of the first entry by what and id
 
 	channels map[string]*loadTable // points by channel, for the models' bindings
 	models   map[string]*loadNames // names by model, for alarms and rules
+	alarms   []model.AlarmRule     // those that models get from profiles
+}
+
+// child returns the loader of another file of the same configuration, in which
+// environment variables are not replaced.
+func (l *loader) child(path string, file int) *loader {
+	return &loader{loadShared: l.loadShared, path: path, dir: filepath.Dir(path), file: file, ids: map[string]int{}, broken: map[string]bool{}}
 }
 
 // loadFile is the file's layout.
@@ -149,7 +175,7 @@ type loadManaged struct {
 
 // build checks what was decoded and makes the Config of it.
 func (l *loader) build(f loadFile) Config {
-	l.extra(f)
+	l.extra(f.Extra, reflect.TypeFor[loadFile]())
 	cfg := Config{
 		Site: f.Site, Engine: f.Engine, Lease: f.Lease,
 		HTTP:         HTTP{Listen: f.HTTP.Listen, AllowedHosts: f.HTTP.AllowedHosts, Cache: f.HTTP.Cache},
@@ -180,9 +206,9 @@ func (l *loader) build(f loadFile) Config {
 
 // extra refuses unknown sections. Those that begin with x- are a place for
 // anchors.
-func (l *loader) extra(f loadFile) {
-	known := l.fieldsOf(reflect.TypeFor[loadFile]()).names
-	for key, raw := range f.Extra {
+func (l *loader) extra(keys map[string]loadRaw, layout reflect.Type) {
+	known := l.fieldsOf(layout).names
+	for key, raw := range keys {
 		if len(key) < 2 || key[:2] != "x-" {
 			l.at(loadPath{key}, raw.line, "unknown key%s", loadSuggest(key, known))
 		}

@@ -20,16 +20,18 @@ import (
 // loadChannel is a channel in the file. Sections are the keys that are not its
 // own: the driver's settings stand under the driver's name.
 type loadChannel struct {
-	ID       string             `yaml:"id"`
-	Name     string             `yaml:"name"`
-	Driver   string             `yaml:"driver"`
-	Scan     time.Duration      `yaml:"scan"`
-	Timeout  time.Duration      `yaml:"timeout"`
-	Stale    loadStale          `yaml:"stale"`
-	Refresh  time.Duration      `yaml:"refresh"`
-	Disabled bool               `yaml:"disabled"`
-	Points   loadRaw            `yaml:"points"`
-	Sections map[string]loadRaw `yaml:",inline"`
+	ID       string                   `yaml:"id"`
+	Name     string                   `yaml:"name"`
+	Driver   string                   `yaml:"driver"`
+	Profile  string                   `yaml:"profile"`
+	Scan     time.Duration            `yaml:"scan"`
+	Scans    map[string]time.Duration `yaml:"scans"`
+	Timeout  time.Duration            `yaml:"timeout"`
+	Stale    loadStale                `yaml:"stale"`
+	Refresh  time.Duration            `yaml:"refresh"`
+	Disabled bool                     `yaml:"disabled"`
+	Points   loadRaw                  `yaml:"points"`
+	Sections map[string]loadRaw       `yaml:",inline"`
 }
 
 // loadStale is a duration above 0, or "never", which is negative.
@@ -55,7 +57,7 @@ func (s *loadStale) UnmarshalText(b []byte) error {
 // config is the channel without points and driver.
 func (c loadChannel) config() channel.Config {
 	return channel.Config{
-		ID: c.ID, Name: c.Name, Scan: c.Scan, Timeout: c.Timeout, Stale: time.Duration(c.Stale),
+		ID: c.ID, Name: c.Name, Scan: c.Scan, Scans: c.Scans, Timeout: c.Timeout, Stale: time.Duration(c.Stale),
 		Refresh: c.Refresh, Disabled: c.Disabled,
 	}
 }
@@ -68,7 +70,8 @@ type loadTable struct {
 	// incomplete is set when points are missing that the file perhaps defines.
 	incomplete bool
 	// at reports a fault of a point.
-	at func(i int, field, text string)
+	at      func(i int, field, text string)
+	profile *loadProfile // of the channel; nil without
 }
 
 func (l *loader) buildChannels(list []loadChannel) []channel.Config {
@@ -91,11 +94,17 @@ func (l *loader) buildChannels(list []loadChannel) []channel.Config {
 		if !slices.Contains(skip, "id") {
 			l.once(p, "channel", c.ID)
 		}
-		table := l.points(p, c.Points)
+		table, cfg := l.points(p, c.Points), c.config()
+		if c.Profile != "" {
+			profile := l.profile(p.with("profile"), c.Profile)
+			profile.suits(l, p, c.Driver)
+			profile.fill(&cfg)
+			table = profile.over(table)
+		}
+		table.classes(cfg.Scans)
 		if _, ok := l.channels[c.ID]; !ok {
 			l.channels[c.ID] = table
 		}
-		cfg := c.config()
 		cfg.Points = slices.Clone(table.points)
 		cfg.Driver = l.driver(p, c, cfg, table)
 		out = append(out, cfg)
@@ -242,18 +251,19 @@ func (l *loader) driver(p loadPath, c loadChannel, cfg channel.Config, t *loadTa
 		}
 		return nil
 	}
-	factory := l.open(p.with(c.Driver), kind, c.Sections[c.Driver])
+	factory := l.open(p.with(c.Driver), kind.Open, c.Driver, c.Sections[c.Driver], t.profile)
 	if factory != nil {
-		l.checkAddresses(p, factory, cfg, t)
+		l.checkAddresses(p.with("driver"), factory, cfg, t)
 	}
 	return factory
 }
 
-// open decodes a driver's settings. It returns nil when they are wrong.
-func (l *loader) open(p loadPath, kind channel.Kind, section loadRaw) channel.Factory {
+// open decodes a driver's settings, those of a profile first, where there is
+// one. It returns nil when they are wrong.
+func (l *loader) open(p loadPath, open func(func(any) error) (channel.Factory, error), driver string, section loadRaw, profile *loadProfile) channel.Factory {
 	keys := []string{}
 	before := l.count()
-	factory, err := kind.Open(func(to any) error {
+	factory, err := open(func(to any) error {
 		v := reflect.ValueOf(to)
 		if v.Kind() != reflect.Pointer || v.IsNil() {
 			return errors.New("the settings need a pointer to decode into")
@@ -261,11 +271,13 @@ func (l *loader) open(p loadPath, kind channel.Kind, section loadRaw) channel.Fa
 		if v.Elem().Kind() == reflect.Struct {
 			keys = l.fieldsOf(v.Elem().Type()).names
 		}
-		if section.node == nil {
-			return nil
-		}
 		before := l.count()
-		l.decode(section.node, v.Elem(), p, section.line, true)
+		if profile != nil && !profile.settings(driver, v.Elem()) {
+			return errLoadReported
+		}
+		if section.node != nil {
+			l.decode(section.node, v.Elem(), p, section.line, l.env != nil)
+		}
 		if l.count() > before {
 			return errLoadReported
 		}
@@ -290,12 +302,15 @@ func (l *loader) open(p loadPath, kind channel.Kind, section loadRaw) channel.Fa
 // loadPointID finds the point that a driver's message is about.
 var loadPointID = regexp.MustCompile(`(?:^|: )point ([A-Za-z0-9_.-]{1,64}): `)
 
+// loadNoLog is the log of drivers that only check.
+var loadNoLog = slog.New(slog.DiscardHandler)
+
 // checkAddresses has the driver's Factory check the points, which does no I/O.
 func (l *loader) checkAddresses(p loadPath, factory channel.Factory, cfg channel.Config, t *loadTable) {
 	cfg = cfg.WithDefaults()
 	setup := channel.Setup{
-		ID: cfg.ID, Scan: cfg.Scan, Timeout: cfg.Timeout,
-		Log: slog.New(slog.DiscardHandler), Clock: model.SystemClock,
+		ID: cfg.ID, Scan: cfg.Scan, Scans: cfg.Scans, Timeout: cfg.Timeout,
+		Log: loadNoLog, Clock: model.SystemClock,
 	}
 	// Points with other faults take part, for some points refer to others.
 	for i, point := range t.points {
@@ -316,7 +331,7 @@ func (l *loader) checkAddresses(p loadPath, factory channel.Factory, cfg channel
 				continue
 			}
 		}
-		l.fail(p.with("driver"), "%s", strings.TrimPrefix(text, "channel "+cfg.ID+": "))
+		l.fail(p, "%s", strings.TrimPrefix(text, "channel "+cfg.ID+": "))
 	}
 }
 

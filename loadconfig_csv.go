@@ -212,6 +212,8 @@ func loadPointField(p *model.Point, name, cell string) error {
 		return p.Kind.UnmarshalText([]byte(cell))
 	case "address":
 		p.Address = cell
+	case "scan":
+		p.Scan = cell
 	case "scale":
 		return number(&p.Scale)
 	case "offset":

@@ -27,6 +27,9 @@ type loadFault struct {
 	cause error
 }
 
+// key tells a fault from others.
+func (f loadFault) key() string { return fmt.Sprintf("%d:%d:%s", f.file, f.line, f.text) }
+
 // loadError is a fault for the caller. It wraps the cause without its text,
 // which the message has in the file's own words.
 type loadError struct {
@@ -76,7 +79,7 @@ func (l *loader) at(p loadPath, line int, format string, args ...any) {
 }
 
 func (l *loader) addAt(p loadPath, line int, text string, cause error) {
-	l.add(0, line, p.String(), text, cause)
+	l.add(l.file, line, p.String(), text, cause)
 }
 
 // add reports a fault unless it is known. field may be empty.
@@ -84,14 +87,15 @@ func (l *loader) add(file, line int, field, text string, cause error) {
 	if field != "" {
 		text = field + ": " + text
 	}
-	key := fmt.Sprintf("%d:%d:%s", file, line, text)
+	fault := loadFault{file, max(line, 1), text, cause}
+	key := fault.key()
 	switch {
 	case l.seen[key]:
 	case len(l.faults) >= loadMaxFaults:
 		l.more++
 	default:
 		l.seen[key] = true
-		l.faults = append(l.faults, loadFault{file, max(line, 1), text, cause})
+		l.faults = append(l.faults, fault)
 	}
 }
 
@@ -127,7 +131,7 @@ func (l *loader) err() error {
 		errs = append(errs, &loadError{fmt.Sprintf("%s:%d: %s", l.files[f.file], f.line, text), f.cause})
 	}
 	if rest := l.count() - len(errs); rest > 0 {
-		errs = append(errs, &loadError{fmt.Sprintf("%s: and %d more", l.path, rest), model.ErrInvalid})
+		errs = append(errs, &loadError{fmt.Sprintf("%s: and %d more", l.files[0], rest), model.ErrInvalid})
 	}
 	return errors.Join(errs...)
 }

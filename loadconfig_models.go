@@ -16,6 +16,7 @@ type loadModel struct {
 	Name         string            `yaml:"name"`
 	Disabled     bool              `yaml:"disabled"`
 	Channel      string            `yaml:"channel"`
+	Alarms       *bool             `yaml:"alarms"`
 	Measurements map[string]string `yaml:"measurements"`
 	Signals      map[string]string `yaml:"signals"`
 	Controls     map[string]string `yaml:"controls"`
@@ -60,6 +61,7 @@ func (l *loader) buildModels(list []loadModel) []model.Instance {
 		}
 		if m.Channel != "" && !slices.Contains(skip, "channel") {
 			l.bindChannel(p, m.Channel, &inst, names, bound)
+			l.profileAlarms(p, m, inst)
 		}
 		if _, ok := l.models[m.ID]; !ok {
 			l.models[m.ID] = names
@@ -219,6 +221,24 @@ func (l *loader) buildAlarms(list []model.AlarmRule) []model.AlarmRule {
 			l.once(p, "alarm rule", fmt.Sprintf("%s of %s:%s", r.ID, r.Model, r.Point))
 		}
 		l.checkName(p.with("point"), r.Model, r.Point, loadAnyKind, "point")
+	}
+	return append(l.ofProfiles(list), list...)
+}
+
+// ofProfiles returns the alarms that models get from profiles, without those
+// that the file has itself.
+func (l *loader) ofProfiles(own []model.AlarmRule) []model.AlarmRule {
+	key := func(r model.AlarmRule) [3]string { return [3]string{r.Model, r.Point, r.ID} }
+	seen := map[[3]string]bool{}
+	for _, r := range own {
+		seen[key(r)] = true
+	}
+	var list []model.AlarmRule
+	for _, r := range l.alarms {
+		if !seen[key(r)] {
+			seen[key(r)] = true
+			list = append(list, r)
+		}
 	}
 	return list
 }

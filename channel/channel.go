@@ -152,4 +152,8 @@ type Kind struct {
 	// refuses unknown fields and names the line. A nil section decodes to
 	// nothing.
 	Open func(decode func(any) error) (Factory, error)
+	// Profile is Open for the settings in a device profile, which do not say where
+	// the device is: its Factory checks points, and its drivers advise and plan and
+	// are never connected. Nil means that profiles are not checked with this kind.
+	Profile func(decode func(any) error) (Factory, error)
 }

@@ -1,6 +1,8 @@
 package modbus
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -132,6 +134,18 @@ func kind[S interface {
 	buses := map[place]*Bus{}
 	return channel.Kind{
 		Name: name,
+		Profile: func(decode func(any) error) (channel.Factory, error) {
+			var s S
+			if err := decode(&s); err != nil {
+				return nil, err
+			}
+			address, opts := s.place()
+			b := newBus(cmp.Or(address, "127.0.0.1"), opts...)
+			if address == "" && b.err != nil {
+				b = newBus("/dev/null", opts...) // a serial line; nobody opens it
+			}
+			return b.factory(b.options), errors.Join(b.err, b.check(b.options))
+		},
 		Open: func(decode func(any) error) (channel.Factory, error) {
 			var s S
 			if err := decode(&s); err != nil {

@@ -44,7 +44,7 @@ func New(opts ...Option) channel.Factory {
 
 // Kind is "virtual", with one setting: seed, as in Seed.
 func Kind() channel.Kind {
-	return channel.Kind{Name: "virtual", Open: func(decode func(any) error) (channel.Factory, error) {
+	open := func(decode func(any) error) (channel.Factory, error) {
 		var settings struct {
 			Seed uint64 `yaml:"seed"`
 		}
@@ -52,7 +52,8 @@ func Kind() channel.Kind {
 			return nil, err
 		}
 		return New(Seed(settings.Seed)), nil
-	}}
+	}
+	return channel.Kind{Name: "virtual", Open: open, Profile: open}
 }
 
 // driver is a channel.Driver and channel.Writer.

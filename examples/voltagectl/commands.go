@@ -2,8 +2,9 @@ package main
 
 import "context"
 
-// command is one of "voltagectl scripts …".
+// command is one of "voltagectl GROUP …".
 type command struct {
+	group   string // scripts, modbus or profile; empty for scripts
 	name    string
 	names   []string // of the arguments; in brackets what may be left out
 	options string   // the flags in the usage line
@@ -12,11 +13,28 @@ type command struct {
 	detail  string
 
 	takesArgs bool // arguments of a script follow
+	many      bool // the last of the names may come more than once
 	store     bool // it needs -redis
 	run       func(context.Context, *call) error
 }
 
-// commands are all of them.
+// group is a kind of commands.
+type group struct {
+	name     string
+	about    string
+	redis    bool // its commands have -redis and -site
+	commands []command
+}
+
+func groups() []group {
+	return []group{
+		{"scripts", "The scripts that move a site's values in Redis. docs/scripts.md explains them.", true, commands()},
+		{"modbus", "Modbus devices: what they hold, where, and what an engine would ask them for.\ndocs/modbus.md explains them.", false, modbusCommands()},
+		{"profile", "Device profiles. docs/modbus.md shows how to write one.", false, profileCommands()},
+	}
+}
+
+// commands are those for scripts.
 func commands() []command {
 	const from = "folder file version"
 	return []command{

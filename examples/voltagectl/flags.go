@@ -30,13 +30,15 @@ type call struct {
 	by, reason            string
 	dryRun, demo, real    bool
 	runs, limit           int
+
+	device modbusFlags
 }
 
 // leading takes the flags before the command: -redis, -site and -json stand
 // there, or behind it.
 func (c *call) leading(args []string) (words []string, help bool, err error) {
 	fs := c.newFlags("")
-	c.global(fs)
+	c.global(fs, true)
 	if help, err := parse(fs, args); help || err != nil {
 		return nil, help, err
 	}
@@ -50,10 +52,13 @@ func (c *call) newFlags(name string) *flag.FlagSet {
 	return fs
 }
 
-func (c *call) global(fs *flag.FlagSet) {
+func (c *call) global(fs *flag.FlagSet, redis bool) {
+	fs.BoolVar(&c.json, "json", c.json, "print JSON")
+	if !redis {
+		return
+	}
 	fs.StringVar(&c.redis, "redis", c.redis, "`URL` of the site's Redis, such as redis://127.0.0.1:6379 or unix:///run/redis.sock")
 	fs.StringVar(&c.site, "site", c.site, "the site's `name`; without one, bare keys")
-	fs.BoolVar(&c.json, "json", c.json, "print JSON")
 }
 
 func parse(fs *flag.FlagSet, args []string) (help bool, err error) {
@@ -81,6 +86,9 @@ func (c *call) parse(args []string) (help bool, err error) {
 		}
 	}
 	most := len(c.command.names)
+	if c.command.many {
+		most = max(most, len(c.names))
+	}
 	if c.command.takesArgs && c.hasRest && len(c.names) > most {
 		return false, usageError("%q stands before --: what is the script's stands behind it", c.names[most])
 	}
@@ -92,7 +100,7 @@ func (c *call) parse(args []string) (help bool, err error) {
 	if len(c.names) > most {
 		return false, usageError("%q is too much", c.names[most])
 	}
-	for i := len(c.names); i < most; i++ {
+	for i := len(c.names); i < len(c.command.names); i++ {
 		if name := c.command.names[i]; !strings.HasPrefix(name, "[") {
 			return false, usageError("%s is missing", name)
 		}
@@ -106,7 +114,7 @@ func (c *call) parse(args []string) (help bool, err error) {
 // allFlags are the flags of the command.
 func (c *call) allFlags() *flag.FlagSet {
 	fs := c.newFlags(c.command.name)
-	c.global(fs)
+	c.global(fs, c.command.group == "" || c.command.group == "scripts")
 	for _, name := range strings.Fields(c.command.flags) {
 		switch name {
 		case "folder":
@@ -135,6 +143,8 @@ func (c *call) allFlags() *flag.FlagSet {
 			fs.IntVar(&c.runs, "n", 200, "how `often` to run it")
 		case "limit":
 			fs.IntVar(&c.limit, "n", 20, "how `many` to show, the last ones")
+		default:
+			c.modbusFlag(fs, name)
 		}
 	}
 	return fs
@@ -177,7 +187,10 @@ func list(text string) []string {
 }
 
 func (k command) usage() string {
-	b := "scripts " + k.name
+	b := or(k.group, "scripts") + " " + k.name
+	if k.group == "modbus" && strings.Contains(k.flags, "tcp") {
+		b += " DEVICE"
+	}
 	if len(k.names) > 0 {
 		b += " " + strings.Join(k.names, " ")
 	}
@@ -190,23 +203,40 @@ func (k command) usage() string {
 	return b
 }
 
-func (c *call) printHelp() error {
-	fmt.Fprint(c.out, "usage: voltagectl [-redis URL] [-site NAME] [-json] scripts COMMAND …\n\n"+
-		"The scripts that move a site's values in Redis. docs/scripts.md explains them.\n\n")
-	for _, k := range commands() {
-		star := " "
-		if k.store {
-			star = "*"
+func (c *call) printHelp(list ...group) error {
+	fmt.Fprint(c.out, "usage: voltagectl [-redis URL] [-site NAME] [-json] "+join(list)+" COMMAND …\n")
+	star := false
+	for _, g := range list {
+		fmt.Fprintf(c.out, "\n%s: %s\n\n", g.name, g.about)
+		for _, k := range g.commands {
+			mark := " "
+			if k.store {
+				mark, star = "*", true
+			}
+			fmt.Fprintf(c.out, " %s %-12s %s\n", mark, k.name, k.brief)
 		}
-		fmt.Fprintf(c.out, " %s %-12s %s\n", star, k.name, k.brief)
 	}
-	fmt.Fprint(c.out, "\n * needs -redis; the others look at this build, or work in this process, without it\n"+
-		"voltagectl scripts help COMMAND says more. Exit codes: 0 done, 1 failed, 2 wrong use.\n")
+	if star {
+		fmt.Fprint(c.out, "\n * needs -redis; the others look at this build, or work in this process, without it\n")
+	}
+	fmt.Fprint(c.out, "\nvoltagectl "+join(list)+" help COMMAND says more. Exit codes: 0 done, 1 failed, 2 wrong use.\n")
 	return nil
 }
 
+func join(list []group) string {
+	var names []string
+	for _, g := range list {
+		names = append(names, g.name)
+	}
+	return strings.Join(names, "|")
+}
+
 func (c *call) printCommandHelp() error {
-	fmt.Fprintf(c.out, "usage: voltagectl [-redis URL] [-site NAME] %s\n\n%s\n", c.command.usage(), c.command.detail)
+	flags := "[-redis URL] [-site NAME] "
+	if c.command.group != "scripts" {
+		flags = ""
+	}
+	fmt.Fprintf(c.out, "usage: voltagectl %s%s\n\n%s\n", flags, c.command.usage(), c.command.detail)
 	fmt.Fprintln(c.out)
 	fs := c.allFlags()
 	fs.SetOutput(c.out)

@@ -1,11 +1,16 @@
-// Command voltagectl is the operator's tool for the scripts in Redis: it shows
+// Command voltagectl is the operator's tool. For the scripts in Redis: it shows
 // them, verifies and activates versions, rolls them back, and traces, tries and
-// profiles their calls. docs/scripts.md explains it with examples.
+// profiles their calls (docs/scripts.md). For Modbus devices: it reads, writes,
+// finds and watches, and shows what an engine would ask them for; and it checks
+// device profiles (docs/modbus.md).
 //
 //	voltagectl scripts list                                    the scripts of this build
 //	voltagectl scripts dump NAME                               a script as Redis runs it
 //	voltagectl scripts trace data_sync -- c2m 1001 10001 25.5  what a call does, step by step
 //	voltagectl -redis redis://127.0.0.1:6379 scripts stats     what the calls on a site cost
+//	voltagectl modbus read -tcp 192.168.1.10 holding:100:float32
+//	voltagectl modbus scan -rtu /dev/ttyUSB0 -baud 9600         which units answer
+//	voltagectl profile lint meter.yaml                          what is wrong with a profile
 //
 // Without -redis it works in this process and needs nothing. It never activates
 // its own scripts unless it is told to.
@@ -85,24 +90,36 @@ func (c *call) dispatch(ctx context.Context, args []string) error {
 	if len(words) > 0 && words[0] == "help" {
 		help, words = true, words[1:]
 	}
-	if len(words) > 0 && words[0] != "scripts" {
-		return usageError("%q: the commands begin with \"scripts\"", words[0])
+	if len(words) == 0 {
+		if help || len(args) == 0 {
+			return c.printHelp(groups()...)
+		}
+		return usageError("which command?")
 	}
+	all := groups()
+	g := slices.IndexFunc(all, func(g group) bool { return g.name == words[0] })
+	if g < 0 {
+		return usageError("%q: the commands begin with \"scripts\", \"modbus\" or \"profile\"", words[0])
+	}
+	group := all[g]
 	if len(words) > 1 && slices.Contains([]string{"help", "-h", "-help", "--help"}, words[1]) {
 		help, words = true, slices.Delete(words, 1, 2)
 	}
 	if len(words) < 2 {
-		if help || len(args) == 0 {
-			return c.printHelp()
+		if help {
+			return c.printHelp(group)
 		}
-		return usageError("scripts: which command?")
+		return usageError("%s: which command?", group.name)
 	}
-	all := commands()
-	i := slices.IndexFunc(all, func(k command) bool { return k.name == words[1] })
+	i := slices.IndexFunc(group.commands, func(k command) bool { return k.name == words[1] })
 	if i < 0 {
-		return usageError("scripts %s: there is no such command", words[1])
+		return usageError("%s %s: there is no such command", group.name, words[1])
 	}
-	c.command = all[i]
+	c.command = group.commands[i]
+	c.command.group = group.name
+	if !group.redis && (c.redis != "" || c.site != "") {
+		return usageError("%s commands need no store: -redis and -site belong to scripts", group.name)
+	}
 	if help {
 		return c.printCommandHelp()
 	}

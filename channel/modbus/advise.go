@@ -1,0 +1,146 @@
+package modbus
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/voltageems/voltage/channel"
+	"github.com/voltageems/voltage/model"
+)
+
+// thinkTime is what a device takes to begin its answer, for estimates.
+const thinkTime = 5 * time.Millisecond
+
+// Advise implements channel.Adviser.
+func (d *driver) Advise() []channel.Advice {
+	list := d.adviseOverlaps()
+	for i, p := range d.setup.Points {
+		a := d.items[i]
+		if text := adviseLabels(p, a.address); text != "" {
+			list = append(list, channel.Advice{Point: p.ID, Field: "labels", Text: text})
+		}
+		if a.checks != nil {
+			for _, b := range []struct {
+				field string
+				value *float64
+			}{{"min", p.Min}, {"max", p.Max}} {
+				if b.value != nil && !a.checks.within(*b.value) {
+					list = append(list, channel.Advice{Point: p.ID, Field: b.field,
+						Text: fmt.Sprintf("%v is outside of the address's range=, so that it could be written and not be read back", *b.value)})
+				}
+			}
+		}
+	}
+	return append(list, d.advisePeriods()...)
+}
+
+// Plausible implements channel.Adviser.
+func (d *driver) Plausible(point string) (lo, hi float64, ok bool) {
+	i, ok := d.index[point]
+	if !ok || d.items[i].checks == nil {
+		return 0, 0, false
+	}
+	c := d.items[i].checks
+	return c.min, c.max, !math.IsInf(c.min, 0) || !math.IsInf(c.max, 0)
+}
+
+// adviseLabels says that a state is a bare number.
+func adviseLabels(p model.Point, a address) string {
+	if p.Kind != model.Signal || len(p.Labels) > 0 || p.Text || a.space.bits() || a.typ.truth() {
+		return ""
+	}
+	name := strings.ToLower(p.Title())
+	for _, word := range []string{"state", "status", "mode"} {
+		if strings.Contains(name, word) {
+			return "missing: say what its numbers mean"
+		}
+	}
+	return ""
+}
+
+// adviseOverlaps finds points that share registers otherwise than as parts of
+// one.
+func (d *driver) adviseOverlaps() []channel.Advice {
+	items := slices.Clone(d.items)
+	slices.SortStableFunc(items, compareItems)
+	var list []channel.Advice
+	for i, b := range items {
+		// Those before it that reach so far, no further back than the longest type.
+		for k := i - 1; k >= 0 && items[k].space == b.space && int(items[k].start)+maxText > int(b.start); k-- {
+			a := items[k]
+			if a.end() <= int(b.start) {
+				continue
+			}
+			first, second := d.setup.Points[min(a.sample, b.sample)], d.setup.Points[max(a.sample, b.sample)]
+			if text := overlap(a.address, b.address, first, second); text != "" {
+				list = append(list, channel.Advice{Point: second.ID, Field: "address", Text: text})
+			}
+		}
+	}
+	return list
+}
+
+// overlap says what is odd about two points that share a register.
+func overlap(a, b address, first, second model.Point) string {
+	switch {
+	case a.start != b.start || a.width() != b.width():
+		return fmt.Sprintf("overlaps point %s, %s, in part", first.ID, first.Address)
+	case a.typ.partial() || b.typ.partial():
+		return ""
+	case a.typ != b.typ || a.wordSwap != b.wordSwap || a.byteSwap != b.byteSwap:
+		return fmt.Sprintf("is read as another type than by point %s, %s", first.ID, first.Address)
+	case first.Kind.Writable() != second.Kind.Writable():
+		return "" // what is set, and what it is
+	}
+	return fmt.Sprintf("is that of point %s too", first.ID)
+}
+
+// advisePeriods finds scan classes that a serial line has no time for, even if
+// this unit is alone on it.
+func (d *driver) advisePeriods() []channel.Advice {
+	if !d.line.rtu || !filepath.IsAbs(d.line.name) || d.member.mute {
+		return nil
+	}
+	classes := map[time.Duration][]item{}
+	for _, it := range d.items {
+		if period := d.setup.Period(d.setup.Points[it.sample]); period > 0 {
+			classes[period] = append(classes[period], it)
+		}
+	}
+	var list []channel.Advice
+	var periods []time.Duration
+	for period := range classes {
+		periods = append(periods, period)
+	}
+	slices.SortFunc(periods, cmp.Compare[time.Duration])
+	share := 0.0
+	for _, period := range periods {
+		need := d.opts.line.timeFor(makePlan(classes[period], d.opts.limits))
+		share += need.Seconds() / period.Seconds()
+		if share > 1 {
+			list = append(list, channel.Advice{Text: fmt.Sprintf(
+				"a round of what is read every %s takes %s at %d baud, and with what is read more often the line is busy %.0f %% of the time: read less, or less often",
+				period, need.Round(time.Millisecond), d.opts.line.serial.baud, 100*share)})
+		}
+	}
+	return list
+}
+
+// timeFor estimates how long the requests take on a serial line.
+func (o lineOptions) timeFor(plan []span) time.Duration {
+	char, silence := o.serial.timing()
+	var sum time.Duration
+	for _, s := range plan {
+		data := 2 * s.count
+		if s.space.bits() {
+			data = (s.count + 7) / 8
+		}
+		sum += char*time.Duration(8+5+data) + 2*silence + thinkTime + o.delay
+	}
+	return sum
+}
