@@ -69,7 +69,7 @@ func (l *loader) complete(p loadPath, m loadModel, t *loadedTemplate, inst *mode
 		names.kinds[name] = c.Kind()
 	}
 	// What is left: names of properties and calculations, and their bounds.
-	if !l.brokenUnder(p) && model.ValidID(inst.ID) {
+	if !l.brokenUnder(p) && (model.Instance{ID: inst.ID}).Validate() == nil {
 		only := model.Instance{ID: inst.ID, Parent: inst.Parent, Properties: inst.Properties, Calculations: inst.Calculations}
 		if err := only.Validate(); err != nil {
 			field, text := loadLocate(strings.TrimPrefix(loadText(err), "model "+inst.ID+": "), l.fieldsOf(reflect.TypeFor[loadModel]()).names)
