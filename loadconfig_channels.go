@@ -92,6 +92,9 @@ func (l *loader) buildChannels(list []loadChannel) []channel.Config {
 			func(c loadChannel) error { return c.config().Validate() },
 			func(field, text string) { l.fail(p.field(field), "%s", text) })
 		if !slices.Contains(skip, "id") {
+			if model.IsCalculationChannel(c.ID) {
+				l.fail(p.with("id"), "ids that begin with calc. are those of calculations")
+			}
 			l.once(p, "channel", c.ID)
 		}
 		table, cfg := l.points(p, c.Points), c.config()

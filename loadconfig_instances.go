@@ -97,7 +97,7 @@ func (l *loader) checkTree(list []model.Instance) {
 		l.checkExpressions(p, m, models)
 	}
 	if circle := parentCircle(models); len(circle) > 0 {
-		l.fail(loadPath{"models", places[circle[0]], "parent"}, "a circle: %s", strings.Join(circle, " is a part of "))
+		l.fail(loadPath{"models", places[circle[0]], "parent"}, "a circle: %s", joinCircle(circle))
 	}
 	if err := calc.Cycle(list); err != nil {
 		text := loadText(err)

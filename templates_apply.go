@@ -198,22 +198,26 @@ func checkBindings(m model.Instance, point func(model.Ref) (model.Point, bool)) 
 
 // narrow returns a point of a channel with the limits that a model adds. Limits
 // become narrower, never wider; a new bound is moved inwards to the point's grid.
+// With an error, the point is as narrow as it can be made, so that it refuses too
+// much rather than too little.
 func narrow(p model.Point, info model.PointInfo) (model.Point, error) {
 	const slack = 1e-9
 	step, origin := p.Step, 0.0
 	if p.Min != nil {
 		origin = *p.Min
 	}
+	var err error
 	if info.Step > 0 {
 		times := info.Step / max(p.Step, slack)
 		switch {
 		case p.Step > 0 && math.Abs(times-math.Round(times)) > slack*times:
-			return p, fmt.Errorf("%w: step %v is no multiple of the point's step %v", model.ErrInvalid, info.Step, p.Step)
+			err = fmt.Errorf("%w: step %v is no multiple of the point's step %v", model.ErrInvalid, info.Step, p.Step)
 		case p.Step == 0 && info.Min != nil && (p.Min == nil || *info.Min > *p.Min):
 			origin = *info.Min // the point has no grid: the template's begins where it says
+			fallthrough
+		default:
+			p.Step, step = info.Step, info.Step
 		}
-		p.Step = info.Step
-		step = info.Step
 	}
 	if info.Min != nil && (p.Min == nil || *info.Min > *p.Min) {
 		v := *info.Min
@@ -227,9 +231,9 @@ func narrow(p model.Point, info model.PointInfo) (model.Point, error) {
 		p.Max = &v
 	}
 	if p.Min != nil && p.Max != nil && *p.Min > *p.Max {
-		return p, fmt.Errorf("%w: nothing is left between the limits %v and %v of template and point", model.ErrInvalid, *p.Min, *p.Max)
+		err = fmt.Errorf("%w: nothing is left between the limits %v and %v of template and point", model.ErrInvalid, *p.Min, *p.Max)
 	}
-	return p, nil
+	return p, err
 }
 
 // extendTemplate returns t with everything of base that it does not say itself.

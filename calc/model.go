@@ -83,14 +83,23 @@ func (c *Model) Names() []string {
 }
 
 // Remembers reports whether a calculation has something to keep over a restart,
-// and must be evaluated every Tick.
-func (c *Model) Remembers(name string) bool {
+// so that it must be evaluated every Tick. every is how often it has to be stored:
+// zero means with each evaluation.
+func (c *Model) Remembers(name string) (every time.Duration, ok bool) {
 	for _, k := range c.order {
-		if k.name == name {
-			return len(k.expr.states) > 0
+		if k.name != name {
+			continue
+		}
+		every = maxSpan
+		for _, s := range k.expr.states {
+			ok = true
+			if s.Kind == "integral" {
+				every = 0
+			}
+			every = min(every, s.span/parts)
 		}
 	}
-	return false
+	return every, ok
 }
 
 // defines reports whether a model has a point of this name.

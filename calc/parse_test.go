@@ -109,7 +109,7 @@ func FuzzParse(f *testing.F) {
 			v := c.Evaluate(at(float64(i)), values)[0]
 			require.True(t, !v.Quality.Usable() || model.Storable(v.Value), "%v", v)
 		}
-		if c.Remembers("r") {
+		if _, ok := c.Remembers("r"); ok {
 			require.NoError(t, c.Load("r", c.State("r")))
 		}
 	})

@@ -131,6 +131,8 @@ func (m Instance) validateTemplate(bound map[string]Kind) error {
 		k, ok := bound[name]
 		own := Ref{Owner: CalculationChannel(m.ID), Name: name}.String()
 		switch {
+		case len(name) == MaxIDLength:
+			return bad("calculations %s: the name of a calculation has at most %d bytes", name, MaxIDLength-1)
 		case !ValidID(name):
 			return bad("calculations %.80q: use 1 to %d of A-Z a-z 0-9 _ . -", name, MaxIDLength)
 		case ok && m.Bindings(k)[name] != own:

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // Template is a type of device as people and programs see it, whoever made it: a
@@ -98,8 +99,13 @@ func (c Calculation) Kind() Kind {
 }
 
 // CalculationChannel returns the channel by which the results of a model's
-// calculations come. Its points are the calculations, under their names.
+// calculations come. Its points are the calculations, under their names, and what
+// they remember, with a - in front.
 func CalculationChannel(modelID string) string { return calculationPrefix + modelID }
+
+// IsCalculationChannel reports whether an id is one of those, which nobody else
+// may use.
+func IsCalculationChannel(id string) bool { return strings.HasPrefix(id, calculationPrefix) }
 
 const calculationPrefix = "calc."
 
