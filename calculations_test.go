@@ -165,7 +165,9 @@ func TestCalculationOfADeadChannel(t *testing.T) {
 	server, site := storetest.Own(t), storetest.Site(t)
 	store := scripts.StoreConfig{URL: server.URL}
 	cfg := energySite(t, "a", store, site)
-	plane := func() *scripts.Plane { return startEngine(t, voltage.Config{Site: site, Engine: "b", Store: store}).Plane() }()
+	plane := func() *scripts.Plane {
+		return startEngine(t, voltage.Config{Site: site, Engine: "b", Store: store}).Plane()
+	}()
 	require.NoError(t, plane.PutPoints(t.Context(), "1", cfg.Channels[0].Points))
 	require.NoError(t, plane.PutModel(t.Context(), model.Instance{ID: "m", Measurements: map[string]string{"power": "1:1"}}))
 	require.NoError(t, plane.Reload(t.Context()))

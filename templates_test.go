@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -179,4 +180,17 @@ func TestNarrow(t *testing.T) {
 		}
 		require.Equal(t, c.want, got, c.name)
 	}
+}
+
+// The template that docs/models.md shows can be loaded.
+func TestTemplateOfTheDocumentation(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("docs/models.md")
+	require.NoError(t, err)
+	_, text, ok := strings.Cut(string(page), "\n    templates:\n      our_pcs:")
+	require.True(t, ok)
+	text = "    templates:\n      our_pcs:" + text[:strings.Index(text, "\n\n")]
+	lib, err := LoadTemplates(writeTemplates(t, strings.ReplaceAll(text, "\n    ", "\n")[4:]))
+	require.NoError(t, err)
+	require.Contains(t, lib.Names(), "our_pcs")
 }
