@@ -20,10 +20,13 @@ import (
 // instead of asking a device: so one engine at a time computes, its results are
 // fenced and stored once, and alarms, rules and history know them.
 
-// calculationPause is the least time between two evaluations of a model, so that
-// inputs which change all the time cost a bounded effort. The first change after a
-// quiet time is evaluated at once.
-const calculationPause = 20 * time.Millisecond
+// calculationPause is the least time between two evaluations of a model for every
+// calculationInputs that it has, so that inputs which change all the time cost a
+// bounded effort. The first change after a quiet time is evaluated at once.
+const (
+	calculationPause  = 20 * time.Millisecond
+	calculationInputs = 50
+)
 
 // calculationRecheck is how often a model that remembers nothing is evaluated
 // while nothing changes: nobody publishes that a channel is run no more.
@@ -150,7 +153,7 @@ func (k *calculator) Connect(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", channel.ErrNotConnected, err)
 	}
-	k.model, k.names, k.period, k.fresh = compiled, compiled.Names(), calculationRecheck, true
+	k.names, k.period, k.fresh = compiled.Names(), calculationRecheck, true
 	k.keep, k.kept = make([]time.Duration, len(k.names)), make([]time.Time, len(k.names))
 	for i, name := range k.names {
 		every, ok := compiled.Remembers(name)
@@ -165,6 +168,8 @@ func (k *calculator) Connect(ctx context.Context) error {
 			}
 		}
 	}
+	compiled.Continue(k.model) // of the connection before, which the store may have lost
+	k.model = compiled
 	k.rebind.Store(true)
 	return nil
 }
@@ -198,7 +203,8 @@ func (k *calculator) Read(ctx context.Context) ([]model.Sample, error) {
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-		if pause := calculationPause - k.clock.Now().Sub(k.last); pause > 0 && pause <= calculationPause {
+		least := calculationPause * time.Duration(1+len(k.inputs)/calculationInputs)
+		if pause := least - k.clock.Now().Sub(k.last); pause > 0 && pause <= least {
 			select {
 			case <-k.clock.After(pause):
 			case <-ctx.Done():

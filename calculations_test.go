@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"github.com/voltageems/voltage"
@@ -141,6 +142,27 @@ func TestEnergyOverRestart(t *testing.T) {
 		last = v.Value
 		require.NoError(t, eng.Stop(context.Background()))
 	}
+}
+
+// Data that is lost is no reason to count from zero.
+func TestEnergyOverLostData(t *testing.T) {
+	t.Parallel()
+	server, site := storetest.Own(t), storetest.Site(t)
+	eng := startEngine(t, energySite(t, "engine", scripts.StoreConfig{URL: server.URL}, site))
+	first := valued(t, eng, "m", "energy", func(v model.Value) bool { return v.Quality == model.Good && v.Value > 1 })
+	options, err := redis.ParseURL(server.URL)
+	require.NoError(t, err)
+	client := redis.NewClient(options)
+	defer client.Close()
+	require.NoError(t, client.FlushAll(t.Context()).Err())
+	var lowest float64
+	valued(t, eng, "m", "energy", func(v model.Value) bool {
+		if v.Quality == model.Good && (lowest == 0 || v.Value < lowest) {
+			lowest = v.Value
+		}
+		return v.Quality == model.Good && v.Value > first.Value+1
+	})
+	require.GreaterOrEqual(t, lowest, first.Value)
 }
 
 // Of two engines with the same models one computes, and when it ends the other

@@ -259,6 +259,22 @@ func (c *Model) Load(name, text string) error {
 	return nil
 }
 
+// Continue takes over what other remembers where that is newer than what is known
+// here, as after data was lost. other is of the same calculations, and nil is none.
+func (c *Model) Continue(other *Model) {
+	if other == nil {
+		return
+	}
+	for i, k := range c.order {
+		for j, s := range k.expr.states {
+			if old := other.order[i].expr.states[j]; old.At > s.At {
+				*s = *old
+				s.Marks = slices.Clone(old.Marks)
+			}
+		}
+	}
+}
+
 // Cycle returns an error that wraps model.ErrInvalid and names the way where
 // calculations of the models need each other in a circle. Expressions that cannot
 // be parsed are passed over.

@@ -64,19 +64,26 @@ func (p *Plane) PointValues(ctx context.Context, refs []model.Ref) ([]model.Valu
 		}
 	}
 	answers := make([]*redis.SliceCmd, len(hashes))
-	owned, known := make([]*redis.IntCmd, len(channels)), make([]*redis.IntCmd, len(channels))
+	var owners *redis.SliceCmd
 	_, err = p.client.TxPipelined(ctx, func(tx redis.Pipeliner) error {
 		for i, hash := range hashes {
 			answers[i] = tx.HMGet(ctx, hash, fields[i]...)
 		}
-		for i, c := range channels {
-			owned[i] = tx.Exists(ctx, p.keys.channelPart(c, "owner"))
-			known[i] = tx.Exists(ctx, p.keys.channelPart(c, "status"))
+		if len(channels) > 0 {
+			keys := make([]string, len(channels))
+			for i, c := range channels {
+				keys[i] = p.keys.channelPart(c, "owner")
+			}
+			owners = tx.MGet(ctx, keys...)
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, now, storeError("reading the values of points", err)
+	}
+	dead, err := p.deadChannels(ctx, channels, owners)
+	if err != nil {
+		return nil, now, err
 	}
 	values := make([]model.Value, len(refs))
 	for i, r := range refs {
@@ -93,11 +100,40 @@ func (p *Plane) PointValues(ctx context.Context, refs []model.Ref) ([]model.Valu
 				values[i].Quality = q
 			}
 		}
-		if c := channel[i]; c >= 0 && values[i].Quality.Usable() && owned[c].Val() == 0 && known[c].Val() == 1 {
+		if c := channel[i]; c >= 0 && values[i].Quality.Usable() && dead[channels[c]] {
 			values[i].Quality = model.Offline
 		}
 	}
 	return values, now, nil
+}
+
+// deadChannels returns the channels that have run and that nobody runs now. One
+// that has no status never ran: another program writes its values.
+func (p *Plane) deadChannels(ctx context.Context, channels []string, owners *redis.SliceCmd) (map[string]bool, error) {
+	var idle []string
+	for i, c := range channels {
+		if owners.Val()[i] == nil {
+			idle = append(idle, c)
+		}
+	}
+	if len(idle) == 0 { // as nearly always
+		return nil, nil
+	}
+	known := make([]*redis.IntCmd, len(idle))
+	_, err := p.client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for i, c := range idle {
+			known[i] = pipe.Exists(ctx, p.keys.channelPart(c, "status"))
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, storeError("looking for channels that are not run", err)
+	}
+	dead := map[string]bool{}
+	for i, c := range idle {
+		dead[c] = known[i].Val() == 1
+	}
+	return dead, nil
 }
 
 // Definitions are the models and points of the site, also those of other engines,
