@@ -3,6 +3,7 @@ package calc
 import (
 	"math"
 	"math/rand/v2"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -137,4 +138,29 @@ func TestStateOverRestart(t *testing.T) {
 	require.ErrorIs(t, newSingle(t, "rate(a)").Load("r", `[{"f":"integral"}]`), model.ErrInvalid)
 	require.ErrorContains(t, other.Load("r", `[{"f":"integral","sum":1e300},{"f":"moving_average"},{"f":"rate"}]`), "cannot be true")
 	require.InDelta(t, 0, other.of(300, 1).Value, 1e-9) // it began anew
+}
+
+func TestContinue(t *testing.T) {
+	t.Parallel()
+	const text = "integral(a, s) + rate(a)"
+	older, newer := newSingle(t, text), newSingle(t, text)
+	for i := range 20 {
+		older.of(float64(i), 1)
+		newer.of(float64(i), 1)
+	}
+	newer.of(21, 1)
+	lost := newSingle(t, text)
+	lost.Continue(nil)
+	lost.Continue(newer.Model)
+	require.Equal(t, newer.State("r"), lost.State("r"))
+	lost.Continue(older.Model)
+	require.Equal(t, newer.State("r"), lost.State("r"), "what is older is not taken")
+	lost.of(22, 1)
+	require.NotEqual(t, newer.State("r"), lost.State("r"))
+	require.NotContains(t, newer.State("r"), `"t":`+at22(t), "nothing is shared")
+}
+
+func at22(t *testing.T) string {
+	t.Helper()
+	return strconv.FormatInt(at(22).UnixMicro(), 10)
 }

@@ -99,6 +99,9 @@ func newModelForm(site Site, m model.Instance) modelForm {
 		if len(p.Labels) == 0 {
 			p.Labels = info.Labels
 		}
+		if !info.Kind.Writable() { // what to expect, of which the device's point says nothing
+			p.Min, p.Max = info.Min, info.Max
+		}
 		f.Points[name] = p
 	}
 	for name, c := range m.Calculations {

@@ -20,7 +20,7 @@ func TestModelOfATemplate(t *testing.T) {
 	m := model.Instance{ID: "pcs2", Template: "pcs", Parent: "station1", Properties: map[string]float64{"rated_power": 50},
 		Measurements: map[string]string{"active_power": "1:1", "energy": "calc.pcs2:energy"}, Signals: map[string]string{"state": "1:2"},
 		Points: map[string]model.PointInfo{
-			"active_power": {Unit: "kW", Description: "positive while discharging"},
+			"active_power": {Unit: "kW", Description: "positive while discharging", Max: &high},
 			"state":        {Kind: model.Signal, Labels: map[int]string{0: "of the template"}},
 			"setpoint":     {Kind: model.Control, Unit: "kW", Max: &high, Optional: true},
 		},
@@ -30,7 +30,7 @@ func TestModelOfATemplate(t *testing.T) {
 	require.JSONEq(t, `{"id":"pcs2","name":"pcs2","enabled":true,"template":"pcs","parent":"station1","properties":{"rated_power":50},
 		"measurements":{"active_power":"1:1","energy":"calc.pcs2:energy"},"signals":{"state":"1:2"},
 		"points":{
-			"active_power":{"kind":"measurement","unit":"kW","description":"positive while discharging"},
+			"active_power":{"kind":"measurement","unit":"kW","max":50,"description":"positive while discharging"},
 			"state":{"kind":"signal","labels":{"1":"on"}},
 			"setpoint":{"kind":"control","unit":"kW","max":50,"unbound":true},
 			"energy":{"kind":"measurement","unit":"kWh","description":"computed","expression":"integral(active_power, h)"}}}`, string(text))
