@@ -31,6 +31,7 @@ var arrows = map[string][]string{
 	"scripts/internal":             {"scripts/internal"},
 	"scripts/internal/luaversions": {"scripts"},
 	"internal/reference":           {},
+	"calc":                         {"model"},
 	"alarm":                        {"scripts", "model", "internal/follow"},
 	"rule":                         {"scripts", "model", "internal/follow"},
 	"internal/follow":              {},
@@ -39,7 +40,7 @@ var arrows = map[string][]string{
 	"internal/api":                 {"scripts", "model"},
 	"internal/simsite":             {"channel/modbus/server", "model"},
 	"internal/demo":                {"internal/simsite", "channel", "channel/modbus", "channel/modbus/northbound", "channel/virtual", "model", "alarm", "rule"},
-	"":                             {"internal/api", "internal/runner", "internal/follow", "alarm", "rule", "scripts", "channel", "model"},
+	"":                             {"internal/api", "internal/runner", "internal/follow", "calc", "alarm", "rule", "scripts", "channel", "model"},
 	"examples":                     {"*"},
 }
 

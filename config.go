@@ -132,12 +132,16 @@ func (c Config) Validate() error {
 	}
 	for _, ch := range c.Channels {
 		add(ch.Validate())
+		if model.IsCalculationChannel(ch.ID) {
+			add(errReservedChannel(ch.ID))
+		}
 		once("channel", ch.ID)
 	}
 	for _, m := range c.Models {
 		add(m.Validate())
 		once("model", m.ID)
 	}
+	add(checkModels(c.Models))
 	for _, r := range c.Alarms {
 		add(r.Validate())
 		once("alarm rule", r.Model+":"+r.Point+":"+r.ID)

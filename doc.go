@@ -8,6 +8,8 @@
 //	err = eng.Run(ctx)
 //
 // A channel is a connection to a device and has points; a model is what people
-// and programs see and binds names to points. See package model for the
-// vocabulary, channel for drivers, and scripts for the data plane.
+// and programs see and binds names to points; templates are types of models, and
+// calculations points that are computed of others. See package model for the
+// vocabulary, channel for drivers, calc for expressions, and scripts for the data
+// plane.
 package voltage

@@ -74,6 +74,8 @@ type Engine struct {
 	runners runners
 	servers servers
 
+	calculations calculations
+
 	// tidied: what an earlier run had defined and this one does not is removed.
 	// shared: another engine of this name was seen.
 	tidied, shared bool
@@ -110,7 +112,7 @@ func NewEngine(cfg Config) (*Engine, error) {
 		errs = append(errs, e.RegisterChannel(ch))
 	}
 	for _, m := range cfg.Models {
-		errs = append(errs, e.RegisterModel(m))
+		errs = append(errs, e.registerModel(m)) // Validate has looked at them all
 	}
 	for _, r := range cfg.Alarms {
 		errs = append(errs, e.RegisterAlarm(r))
@@ -337,6 +339,7 @@ func (e *Engine) follow(ctx, run context.Context) error {
 	e.goRun(run, func(ctx context.Context) {
 		e.plane.Listen(ctx, scripts.Listener{
 			Update: func(u model.Update) {
+				e.calculations.update(u)
 				e.handler.Update(u)
 				e.subscribers.update(u)
 			},
@@ -349,6 +352,7 @@ func (e *Engine) follow(ctx, run context.Context) error {
 				e.subscribers.wakeCommands()
 				e.scriptsChanged()
 				if again { // messages may have been lost in between
+					e.calculations.wakeAll()
 					e.subscribers.missed()
 					e.handler.Resync()
 				} else {
@@ -387,6 +391,7 @@ func (e *Engine) goRun(run context.Context, f func(context.Context)) {
 // and reports what is wrong with the definitions when that changes.
 func (e *Engine) reconcile(ctx context.Context) {
 	var failing, uncounted bool
+	var defined scripts.Definitions // with which models were looked at
 	for {
 		found, err := e.plane.Reconcile(ctx)
 		switch {
@@ -405,6 +410,10 @@ func (e *Engine) reconcile(ctx context.Context) {
 			}
 			e.problems.set(e.log, problemDefinitions, found)
 			e.redefined()
+			if d, err := e.plane.Definitions(ctx); err == nil && !d.Same(defined) {
+				defined = d
+				e.problems.set(e.log, problemModels, e.modelProblems(d))
+			}
 			err := e.plane.FlushStats(ctx)
 			if err != nil && !uncounted && ctx.Err() == nil {
 				e.log.Warn("the statistics of the scripts are not stored; repeating", "error", err)
@@ -422,13 +431,14 @@ func (e *Engine) reconcile(ctx context.Context) {
 // What a problem is about, as the log says it.
 const (
 	problemDefinitions = iota
+	problemModels
 	problemScripts
 	problemFolder
 	problemServers
 	problemKinds
 )
 
-var problemTexts = [problemKinds]string{"a definition is left out", "a script, a trial or a sync mode is left out", "a script of the folder is left out",
+var problemTexts = [problemKinds]string{"a definition is left out", "a model is not complete", "a script, a trial or a sync mode is left out", "a script of the folder is left out",
 	"a server does not run and is tried again, or its settings name what is not there"}
 
 // maxProblemLines is how many new problems are logged at a time: a channel that is
@@ -465,8 +475,9 @@ func (p *problems) set(log *slog.Logger, kind int, list []string) {
 }
 
 // Problems returns what is wrong with the site's definitions, scripts and
-// servers: bindings to points that do not exist, rules that cannot be read,
-// scripts of the folder that are not accepted, servers whose port is taken. They are found within seconds of a change
+// servers: bindings to points that do not exist, points of models that are not
+// bound or bound twice, rules that cannot be read, scripts of the folder that are
+// not accepted, servers whose port is taken. They are found within seconds of a change
 // and do not hold up anything else.
 func (e *Engine) Problems() []string {
 	e.problems.mu.Lock()

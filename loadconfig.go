@@ -69,7 +69,7 @@ func newLoader(path string, kinds []channel.Kind, read func(string, int64) ([]by
 	l := &loader{
 		loadShared: &loadShared{
 			read: read, files: []string{path}, kinds: map[string]channel.Kind{}, servers: map[string]channel.Kind{}, tables: map[string]*loadTable{},
-			profiles: map[string]*loadProfile{}, fields: map[reflect.Type]*loadFields{}, seen: map[string]bool{}, budget: loadMaxNodes,
+			profiles: map[string]*loadProfile{}, templates: map[string]*loadedTemplate{}, fields: map[reflect.Type]*loadFields{}, seen: map[string]bool{}, budget: loadMaxNodes,
 		},
 		env: env, path: path, dir: filepath.Dir(path), ids: map[string]int{}, broken: map[string]bool{}, rows: map[string]loadRows{},
 	}
@@ -95,8 +95,11 @@ type loadShared struct {
 	servers  map[string]channel.Kind // of servers
 	tables   map[string]*loadTable
 	profiles map[string]*loadProfile
-	fields   map[reflect.Type]*loadFields
-	budget   int // how many nodes may still be looked at; aliases multiply them
+	// templates by name, and the files of them that were read
+	templates     map[string]*loadedTemplate
+	templateFiles map[string]bool
+	fields        map[reflect.Type]*loadFields
+	budget        int // how many nodes may still be looked at; aliases multiply them
 
 	faults  []loadFault
 	more    int             // faults that were not kept
@@ -118,7 +121,8 @@ type loader struct {
 
 	channels map[string]*loadTable // points by channel, for the models' bindings
 	models   map[string]*loadNames // names by model, for alarms and rules
-	alarms   []model.AlarmRule     // those that models get from profiles
+	alarms   []model.AlarmRule     // those that models get from profiles and templates
+	bindings map[string][]loadBinding
 }
 
 // child returns the loader of another file of the same configuration, in which
@@ -138,6 +142,8 @@ type loadFile struct {
 	HistoryQueue loadSize           `yaml:"history_queue"`
 	CloudQueue   loadSize           `yaml:"cloud_queue"`
 	Channels     []loadChannel      `yaml:"channels"`
+	Templates    []string           `yaml:"templates"`
+	Bindings     string             `yaml:"bindings"`
 	Models       []loadModel        `yaml:"models"`
 	Alarms       []model.AlarmRule  `yaml:"alarms"`
 	Rules        []model.Rule       `yaml:"rules"`
@@ -200,6 +206,8 @@ func (l *loader) build(f loadFile) Config {
 		l.fail(loadPath{"lease"}, "0s: want at least 1s, or nothing for the default")
 	}
 	cfg.Channels = l.buildChannels(f.Channels)
+	l.readTemplates(f.Templates)
+	l.readBindings(f.Bindings, f.Models)
 	cfg.Models = l.buildModels(f.Models)
 	cfg.Alarms = l.buildAlarms(f.Alarms)
 	cfg.Rules = l.buildRules(f.Rules)

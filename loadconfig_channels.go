@@ -113,6 +113,9 @@ func (l *loader) buildChannels(list []loadChannel) []channel.Config {
 				l.fail(at, "%s", text)
 			})
 		if !slices.Contains(skip, "id") {
+			if model.IsCalculationChannel(c.ID) {
+				l.fail(p.with("id"), "ids that begin with calc. are those of calculations")
+			}
 			l.once(p, "channel", c.ID)
 		}
 		table, cfg := l.points(p, c.Points), c.config()

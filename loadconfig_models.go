@@ -22,7 +22,11 @@ type loadModel struct {
 	Controls     map[string]string `yaml:"controls"`
 	Adjustments  map[string]string `yaml:"adjustments"`
 
-	Policies map[string]model.ControlPolicy `yaml:"policies"`
+	Policies     map[string]model.ControlPolicy `yaml:"policies"`
+	Template     string                         `yaml:"template"`
+	Parent       string                         `yaml:"parent"`
+	Properties   map[string]float64             `yaml:"properties"`
+	Calculations map[string]loadRaw             `yaml:"calculations"`
 }
 
 func (m loadModel) instance() model.Instance {
@@ -61,10 +65,13 @@ func (l *loader) buildModels(list []loadModel) []model.Instance {
 		for _, k := range model.Kinds() {
 			l.checkBindings(p.with(loadBindingKey(k)), k, inst.Bindings(k), names, bound)
 		}
+		t := l.modelTemplate(p, m, names)
+		l.bindTable(&inst, t.plain(), names, bound)
 		if m.Channel != "" && !slices.Contains(skip, "channel") {
-			l.bindChannel(p, m.Channel, &inst, names, bound)
+			l.bindChannel(p, m.Channel, &inst, t.plain(), names, bound)
 			l.profileAlarms(p, m, inst)
 		}
+		l.complete(p, m, t, &inst, names)
 		if _, ok := l.models[m.ID]; !ok {
 			l.models[m.ID] = names
 		}
@@ -78,6 +85,7 @@ func (l *loader) buildModels(list []loadModel) []model.Instance {
 			}
 		}
 	}
+	l.checkTree(out)
 	return out
 }
 
@@ -137,7 +145,7 @@ func (l *loader) checkBindings(p loadPath, k model.Kind, bindings map[string]str
 
 // bindChannel binds every point of a channel under its own name, except those
 // points and names that are bound already.
-func (l *loader) bindChannel(p loadPath, id string, inst *model.Instance, names *loadNames, bound map[string]bool) {
+func (l *loader) bindChannel(p loadPath, id string, inst *model.Instance, template *model.Template, names *loadNames, bound map[string]bool) {
 	t, ok := l.channels[id]
 	if !ok {
 		l.fail(p.with("channel"), "the file has no channel %.40q%s", id, loadNearest(id, l.channels))
@@ -164,10 +172,11 @@ func (l *loader) bindChannel(p loadPath, id string, inst *model.Instance, names 
 			continue // the file's own binding of this name wins
 		}
 		from[name] = point.ID
-		if maps[point.Kind] == nil {
-			maps[point.Kind] = map[string]string{}
+		k := kindOf(template, name, point.Kind)
+		if maps[k] == nil {
+			maps[k] = map[string]string{}
 		}
-		maps[point.Kind][name] = ref
+		maps[k][name] = ref
 	}
 	for _, k := range model.Kinds() {
 		for name := range maps[k] {

@@ -68,6 +68,18 @@ func alarmKey(r alarm.Rule) string { return r.Model + ":" + r.Point + ":" + r.ID
 // RegisterChannel adds a channel, or replaces the one of the same id. On a
 // running engine it starts at once.
 func (e *Engine) RegisterChannel(c channel.Config) error {
+	if model.IsCalculationChannel(c.ID) {
+		return errReservedChannel(c.ID)
+	}
+	return e.registerChannel(c)
+}
+
+// errReservedChannel refuses the id of a channel that the engine makes.
+func errReservedChannel(id string) error {
+	return fmt.Errorf("%w: channel %s: ids that begin with calc. are those of calculations", model.ErrInvalid, id)
+}
+
+func (e *Engine) registerChannel(c channel.Config) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
@@ -85,7 +97,8 @@ func (e *Engine) RegisterChannel(c channel.Config) error {
 	}
 	return e.change("points:"+c.ID, func() { put(&e.registry, &e.registry.channels, c.ID, c) }, func(ctx context.Context) error {
 		e.stopChannel(c.ID)
-		if err := e.plane.PutPoints(ctx, c.ID, c.Points); err != nil {
+		r := e.registry.snapshot()
+		if err := e.plane.PutPoints(ctx, c.ID, r.narrowed(c)); err != nil {
 			return err
 		}
 		return e.plane.Remember(ctx, e.cfg.Engine, "points:"+c.ID)
@@ -95,24 +108,14 @@ func (e *Engine) RegisterChannel(c channel.Config) error {
 // RemoveChannel stops a channel and forgets its points and values.
 // scripts.ErrNotFound when there is none.
 func (e *Engine) RemoveChannel(id string) error {
-	return e.remove("points:"+id, func() bool { return take(&e.registry, &e.registry.channels, id) }, func() { e.stopChannel(id) })
-}
-
-// RegisterModel adds a model, or replaces the one of the same id. Its bindings
-// may name channels and points that do not exist yet; Problems lists them.
-func (e *Engine) RegisterModel(m model.Instance) error {
-	if err := m.Validate(); err != nil {
-		return err
+	if model.IsCalculationChannel(id) {
+		return errReservedChannel(id)
 	}
-	m = m.Clone()
-	return e.change("model:"+m.ID, func() { put(&e.registry, &e.registry.models, m.ID, m) }, func(ctx context.Context) error {
-		return errors.Join(e.plane.PutModel(ctx, m), e.plane.Remember(ctx, e.cfg.Engine, "model:"+m.ID))
-	}, nil)
+	return e.removeChannel(id)
 }
 
-// RemoveModel forgets a model, its bindings and its values.
-func (e *Engine) RemoveModel(id string) error {
-	return e.remove("model:"+id, func() bool { return take(&e.registry, &e.registry.models, id) }, nil)
+func (e *Engine) removeChannel(id string) error {
+	return e.remove("points:"+id, func() bool { return take(&e.registry, &e.registry.channels, id) }, func() { e.stopChannel(id) })
 }
 
 // RegisterAlarm adds an alarm rule, or replaces the one of the same id at the
@@ -235,7 +238,7 @@ func (e *Engine) catchUp(ctx context.Context) error {
 func (e *Engine) define(ctx context.Context) error {
 	r := e.registry.snapshot()
 	for _, id := range slices.Sorted(maps.Keys(r.channels)) {
-		if err := e.plane.PutPoints(ctx, id, r.channels[id].Points); err != nil {
+		if err := e.plane.PutPoints(ctx, id, r.narrowed(r.channels[id])); err != nil {
 			return fmt.Errorf("channel %s: %w", id, err)
 		}
 	}

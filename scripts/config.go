@@ -23,7 +23,9 @@ func (p *Plane) PutModel(ctx context.Context, m model.Instance) error {
 		return err
 	}
 	enabled := "1"
-	if m.Disabled {
+	if disabled, err := p.isDisabled(ctx, m.ID); err != nil {
+		return err
+	} else if disabled || m.Disabled {
 		enabled = "0"
 	}
 	args := []any{m.ID, string(text), enabled}
@@ -45,6 +47,9 @@ func (p *Plane) PutModel(ctx context.Context, m model.Instance) error {
 
 // DropModel removes a model, its bindings and its values.
 func (p *Plane) DropModel(ctx context.Context, id string) error {
+	if err := p.client.SRem(ctx, p.keys.disabled(), id).Err(); err != nil {
+		return storeError("removing model "+id, err)
+	}
 	return p.define(ctx, "drop_model", id)
 }
 

@@ -40,6 +40,9 @@ func (k keys) mappingVersion() string { return k.key("mapping", "version") }
 func (k keys) c2m() string            { return k.key("mapping", "c2m") }
 func (k keys) enabled() string        { return k.key("model", "enabled") }
 
+// disabled has the models that somebody disabled at run time.
+func (k keys) disabled() string { return k.key("site", "disabled") }
+
 func (k keys) channelValues(channel string, kind model.Kind) string {
 	return k.key("comsrv", channel, kind.Letter())
 }

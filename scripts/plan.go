@@ -1,6 +1,7 @@
 package scripts
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -226,7 +227,7 @@ func newPlan(s *stored) *plan {
 				} else if k.Writable() && !pt.Kind.Writable() {
 					complain(fmt.Errorf("model %s: %s %s is bound to %s, which is a %s", id, k, name, source, pt.Kind))
 				}
-				pm.kinds[name], pm.units[name] = k, pt.Unit
+				pm.kinds[name], pm.units[name] = k, cmp.Or(pt.Unit, m.Points[name].Unit)
 			}
 		}
 		pl.models[id] = pm

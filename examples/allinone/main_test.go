@@ -56,6 +56,33 @@ func TestSiteFile(t *testing.T) {
 	require.Equal(t, []string{server.ID, server.Name}, []string{cfg.Servers[0].ID, cfg.Servers[0].Name})
 }
 
+// The same site of templates has what the program's own one has, and more.
+func TestTemplatesFile(t *testing.T) {
+	t.Parallel()
+	cfg, err := voltage.LoadConfig("templates.yaml", all.Kinds()...)
+	require.NoError(t, err)
+	models := map[string]model.Instance{}
+	for _, m := range cfg.Models {
+		models[m.ID] = m
+	}
+	for _, want := range demo.Models() {
+		got, ok := models[want.ID]
+		if !ok {
+			continue // there is no weather
+		}
+		for _, k := range model.Kinds() {
+			for name := range want.Bindings(k) {
+				_, calculated := got.Calculations[name]
+				require.True(t, calculated || got.Bindings(k)[name] != "", "%s: %s", want.ID, name)
+			}
+		}
+	}
+	require.Contains(t, models["site"].Calculations, "load_power")
+	require.NotContains(t, models["bms1"].Calculations, "stored_energy", "the device has it")
+	_, err = voltage.NewEngine(cfg)
+	require.NoError(t, err)
+}
+
 func TestFlagsThatExcludeEachOther(t *testing.T) {
 	t.Parallel()
 	require.ErrorContains(t, run(t.Context(), "", "redis://127.0.0.1:1", "", "", t.TempDir()), "-data")
