@@ -62,6 +62,7 @@ func (k keys) command(id string) string              { return k.key("command", i
 func (k keys) commandJournal() string                { return k.key("command", "journal") }
 func (k keys) commandQueue(channel string) string    { return k.key("cmd", channel, "queue") }
 func (k keys) commandControl(channel string) string  { return k.key("cmd", channel, "control") }
+func (k keys) auditJournal() string                  { return k.key("audit", "journal") }
 func (k keys) historyQueue() string                  { return k.key("hissrv", "queue") }
 func (k keys) cloudQueue() string                    { return k.key("cloud", "queue") }
 

@@ -27,12 +27,21 @@ const (
 	maxSubscribed = 1000
 )
 
+// subprotocol is what the messages are called. A browser names it beside the one
+// with its credential, of which the answer must not speak.
+const subprotocol = "voltage"
+
+// Codes with which a WebSocket is closed, beside those of RFC 6455.
+const closeExpired websocket.StatusCode = 4001 // the credential has expired
+
 // client is one WebSocket.
 type client struct {
 	hub    *hub
 	conn   *websocket.Conn
 	cancel context.CancelCauseFunc // cuts the connection
 	out    *outbox
+	// expires is when the credential ends; zero means never.
+	expires time.Time
 
 	// Under hub.mu:
 	wants  bool                // a snapshot
@@ -70,7 +79,7 @@ func (h *Handler) webSocket(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer h.hub.release()
-	conn, err := websocket.Accept(w, r, nil)
+	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{subprotocol}})
 	if err != nil {
 		return nil // Accept answered
 	}
@@ -78,7 +87,7 @@ func (h *Handler) webSocket(w http.ResponseWriter, r *http.Request) error {
 	// Not the request's context: net/http does not end it any more once the
 	// connection is a WebSocket.
 	ctx, cancel := context.WithCancelCause(h.hub.ctx)
-	c := &client{hub: h.hub, conn: conn, cancel: cancel, out: newOutbox()}
+	c := &client{hub: h.hub, conn: conn, cancel: cancel, out: newOutbox(), expires: accessOf(r).identity.Expires}
 	h.hub.add(c)
 	written := make(chan struct{})
 	go func() {
@@ -105,12 +114,18 @@ func (c *client) write(ctx context.Context) error {
 		return c.conn.Write(ctx, websocket.MessageText, m.frame(seq))
 	}
 	beat := c.hub.clock.After(heartbeatInterval)
+	var expired <-chan time.Time
+	if !c.expires.IsZero() {
+		expired = c.hub.clock.After(c.expires.Sub(c.hub.clock.Now()))
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-c.hub.active.Done():
 			return c.conn.Close(websocket.StatusGoingAway, "the engine is being stopped")
+		case <-expired:
+			return c.conn.Close(closeExpired, "the credential has expired")
 		case <-c.out.wake:
 			for _, m := range c.out.take() {
 				if err := send(m); err != nil {

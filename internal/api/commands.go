@@ -42,7 +42,8 @@ func readCommand(w http.ResponseWriter, r *http.Request) (model.Command, error) 
 	if value == nil {
 		return model.Command{}, problemf(http.StatusBadRequest, `field "value" is missing: the value to write, in the point's unit`)
 	}
-	c := model.Command{Model: r.PathValue("id"), Control: r.PathValue("name"), Value: *value, Origin: origin, User: user, Key: key}
+	c := model.Command{Model: r.PathValue("id"), Control: r.PathValue("name"), Value: *value, Origin: origin, User: accessOf(r).user(user), Key: key}
+	accessOf(r).target, accessOf(r).detail = c.Model+":"+c.Control, "value "+model.FormatValue(c.Value)
 	// The header's draft has the key in quotes, most clients send it bare.
 	if header := strings.Trim(r.Header.Get("Idempotency-Key"), `"`); header != "" {
 		if key != "" && key != header {
@@ -78,6 +79,7 @@ func (h *Handler) controlAndWait(w http.ResponseWriter, r *http.Request, c model
 	if err != nil {
 		return withRecord(err, res)
 	}
+	accessOf(r).commanded(res)
 	if res.State.OK() {
 		return h.ok(w, res)
 	}
@@ -93,12 +95,22 @@ func (h *Handler) submit(w http.ResponseWriter, r *http.Request, c model.Command
 	if err != nil {
 		return withRecord(err, res)
 	}
+	accessOf(r).commanded(res)
 	if res.State == model.CommandRejected {
 		return commandProblem(res)
 	}
 	w.Header().Set("Location", "/commands/"+res.ID)
 	h.write(w, http.StatusAccepted, "application/json", res)
 	return nil
+}
+
+// commanded notes what came of a command for the audit journal.
+func (a *access) commanded(res model.CommandResult) {
+	a.result = string(res.State)
+	a.detail += "; command " + res.ID
+	if why := cmp.Or(res.Detail, res.Reason); why != "" {
+		a.detail += "; " + why
+	}
 }
 
 // withRecord adds what is known of the command to an error.
@@ -164,7 +176,8 @@ func (h *Handler) cancelCommand(w http.ResponseWriter, r *http.Request) error {
 	if len(by) > 64 {
 		return problemf(http.StatusBadRequest, `field "by" has more than 64 bytes`)
 	}
-	res, err := h.site.Cancel(ctx, id, by)
+	accessOf(r).target = id
+	res, err := h.site.Cancel(ctx, id, accessOf(r).user(by))
 	if err != nil {
 		return withRecord(err, res)
 	}

@@ -30,7 +30,8 @@
 //
 // # Who may ask
 //
-// There is no login yet: whoever reaches the port may read and operate. What the
-// handler does refuse is the browser of somebody who can reach the port, driven
-// by a foreign web page (guard.go).
+// Package auth says who asks, the table of routes which role is needed. Whatever
+// changes something, and every attempt that is denied, goes to the log and to the
+// audit journal of the site. Beside that the handler refuses the browser of somebody
+// who may, driven by a foreign web page (guard.go).
 package api

@@ -33,6 +33,7 @@ type fakeSite struct {
 	reads    int                       // calls of Values
 	kept     map[scripts.Answer][]byte // what Cached answers without building; nil keeps nothing
 	scripts  fakeScripts
+	audit    []model.AuditEntry
 	// end says how commands end; verified when empty.
 	end      model.CommandState
 	onSubmit func(model.CommandResult)
@@ -329,6 +330,31 @@ func (s *fakeSite) Acknowledge(_ context.Context, id, by, comment string) (model
 
 func (s *fakeSite) CloseAlarm(_ context.Context, id, by, comment string) (model.Alarm, error) {
 	return s.desk(id, func(a *model.Alarm) { a.Status, a.AcknowledgedBy, a.Comment = model.AlarmClosed, by, comment })
+}
+
+func (s *fakeSite) Audit(_ context.Context, entries ...model.AuditEntry) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.failing("Audit"); err != nil {
+		return err
+	}
+	for _, e := range entries {
+		e.Position = fmt.Sprintf("%d-0", len(s.audit)+1)
+		s.audit = append(s.audit, e)
+	}
+	return nil
+}
+
+func (s *fakeSite) AuditJournal(_ context.Context, after string, limit int) ([]model.AuditEntry, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var entries []model.AuditEntry
+	for _, e := range s.audit {
+		if e.Position > after && len(entries) < limit {
+			entries = append(entries, e)
+		}
+	}
+	return entries, s.failing("AuditJournal")
 }
 
 func (s *fakeSite) desk(id string, do func(*model.Alarm)) (model.Alarm, error) {

@@ -56,14 +56,17 @@ func do(h http.Handler, method, target, body string, header ...string) *httptest
 		reader = strings.NewReader(body)
 	}
 	r := httptest.NewRequest(method, target, reader)
-	r.Host = "127.0.0.1:8080"
+	r.Host, r.RemoteAddr = "127.0.0.1:8080", "127.0.0.1:50000"
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
 	}
 	for i := 0; i+1 < len(header); i += 2 {
-		if header[i] == "Host" {
+		switch header[i] {
+		case "Host":
 			r.Host = header[i+1]
-		} else {
+		case "Remote":
+			r.RemoteAddr = header[i+1]
+		default:
 			r.Header.Set(header[i], header[i+1])
 		}
 	}

@@ -51,6 +51,11 @@ type Site interface {
 	// labels of states and limits of commands. Points that are not defined (yet)
 	// are left out. It does no I/O.
 	Points(modelID string) map[string]model.Point
+	// Audit appends entries to the audit journal.
+	Audit(ctx context.Context, entries ...model.AuditEntry) error
+	// AuditJournal returns up to limit entries after a position; "" is the oldest
+	// that is kept.
+	AuditJournal(ctx context.Context, after string, limit int) ([]model.AuditEntry, error)
 	// ScriptStats returns what the script calls of this process came to, by script.
 	// It does no I/O.
 	ScriptStats() []scripts.ScriptStats

@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -15,6 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/voltageems/voltage/internal/auth"
 	"github.com/voltageems/voltage/model"
 	"github.com/voltageems/voltage/scripts"
 )
@@ -355,6 +358,38 @@ func TestForeignPagesGetNoWebSocket(t *testing.T) {
 	require.NoError(t, err)
 	_ = res.Body.Close()
 	assert.Equal(t, http.StatusUpgradeRequired, res.StatusCode)
+}
+
+// A WebSocket needs a credential, which browsers send as a subprotocol, and ends
+// when that ends.
+func TestWebSocketLogin(t *testing.T) {
+	t.Parallel()
+	clock := newTestClock()
+	h := newHandler(t, newFakeSite(), func(c *Config) {
+		c.Clock = clock
+		withKeys(c)
+		c.Guard = auth.New(auth.Config{Clock: clock, Keys: []auth.Key{
+			{Name: "short", Role: viewer, Digest: sha256.Sum256([]byte("short")), Expires: start.Add(time.Hour)}}})
+	})
+	server := serve(t, h)
+	for _, header := range []http.Header{{}, {"Sec-Websocket-Protocol": {"voltage, voltage.bearer.d3Jvbmc"}}, {"Sec-Websocket-Protocol": {"voltage.bearer.!"}}} {
+		_, res, err := websocket.Dial(context.Background(), server.URL+"/ws", &websocket.DialOptions{HTTPHeader: header})
+		require.Error(t, err)
+		assert.Equal(t, http.StatusUnauthorized, res.StatusCode)
+	}
+	protocol := auth.Subprotocol + base64.RawURLEncoding.EncodeToString([]byte("short"))
+	conn, res, err := websocket.Dial(context.Background(), server.URL+"/ws", &websocket.DialOptions{Subprotocols: []string{"voltage", protocol}})
+	require.NoError(t, err)
+	defer func() { _ = conn.CloseNow() }()
+	assert.Equal(t, "voltage", res.Header.Get("Sec-WebSocket-Protocol"), "the credential is not sent back")
+	conn.SetReadLimit(10 << 20)
+	_, _, err = conn.Read(context.Background())
+	require.NoError(t, err)
+	clock.move(time.Hour)
+	for err == nil {
+		_, _, err = conn.Read(context.Background())
+	}
+	assert.Equal(t, closeExpired, websocket.CloseStatus(err))
 }
 
 // TestSlowClient has one client that never reads: it is cut off, and the others
