@@ -127,6 +127,30 @@ func (s site) Points(modelID string) map[string]model.Point {
 	return s.plane.ModelPoints(modelID)
 }
 
+func (s site) ValuesOf(ctx context.Context, ids ...string) (map[string]map[string]model.Value, error) {
+	if _, ok := s.running(); !ok {
+		return nil, ErrNotRunning
+	}
+	return s.plane.ValuesOf(ctx, ids...)
+}
+
+func (s site) CommandJournal(ctx context.Context, after string, limit int) ([]model.CommandEvent, error) {
+	if _, ok := s.running(); !ok {
+		return nil, ErrNotRunning
+	}
+	return s.plane.CommandJournal(ctx, after, limit)
+}
+
+func (s site) JournalEnds(ctx context.Context) (alarms, commands string, err error) {
+	if _, ok := s.running(); !ok {
+		return "", "", ErrNotRunning
+	}
+	if alarms, err = s.desk.End(ctx); err == nil {
+		commands, err = s.plane.CommandJournalEnd(ctx)
+	}
+	return alarms, commands, err
+}
+
 func (s site) Audit(ctx context.Context, entries ...model.AuditEntry) error {
 	if _, ok := s.running(); !ok {
 		return ErrNotRunning

@@ -7,11 +7,12 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
 
-	"github.com/voltageems/voltage/model"
+	"github.com/voltageems/voltage/internal/auth"
 )
 
 const (
@@ -22,9 +23,9 @@ const (
 	// answer a ping.
 	writeTimeout = 10 * time.Second
 	// maxClientMessage is the largest message of a client, in bytes.
-	maxClientMessage = maxBody
-	// maxSubscribed is how many models a client may name.
-	maxSubscribed = 1000
+	maxClientMessage = 256 << 10
+	// A client may send so many messages at once, and so many a second.
+	messageBurst, messageRate = 20, 2
 )
 
 // subprotocol is what the messages are called. A browser names it beside the one
@@ -32,7 +33,13 @@ const (
 const subprotocol = "voltage"
 
 // Codes with which a WebSocket is closed, beside those of RFC 6455.
-const closeExpired websocket.StatusCode = 4001 // the credential has expired
+const (
+	closeSlow    websocket.StatusCode = 4000 // it did not take alarms and commands fast enough
+	closeExpired websocket.StatusCode = 4001 // its credential has expired
+)
+
+// errMany ends a client that sends too much.
+var errMany = errors.New("the client sends too many messages")
 
 // client is one WebSocket.
 type client struct {
@@ -43,29 +50,27 @@ type client struct {
 	// expires is when the credential ends; zero means never.
 	expires time.Time
 
+	// sent is closed when the client is sent away; away is the reason.
+	sent chan struct{}
+	away atomic.Pointer[error]
+
 	// Under hub.mu:
-	wants  bool                // a snapshot
-	asked  int                 // how often it asked for one
-	models map[string]struct{} // nil: all; replaced, never changed
+	wants bool // a snapshot
+	asked int  // how often it asked for one
+	sub   *subscription
 }
 
 // request is what a client waits for while the values are read.
 type request struct {
-	models map[string]struct{}
-	nth    int
+	sub *subscription
+	nth int
 }
 
 // request notes what the client waits for. Events from here on are kept back
 // until the snapshot is there. The caller holds hub.mu.
 func (c *client) request() request {
 	c.out.hold()
-	return request{c.models, c.asked}
-}
-
-// follows reports whether the client wants the values of a model.
-func (c *client) follows(id string) bool {
-	_, ok := c.models[id]
-	return ok || c.models == nil
+	return request{c.sub, c.asked}
 }
 
 // webSocket serves one client until it goes or is sent away.
@@ -75,10 +80,15 @@ func (h *Handler) webSocket(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Set("Upgrade", "websocket")
 		return problemf(http.StatusUpgradeRequired, "this path is a WebSocket")
 	}
-	if err := h.hub.reserve(); err != nil {
+	since, err := parseResume(r.URL.Query())
+	if err != nil {
 		return err
 	}
-	defer h.hub.release()
+	id := accessOf(r).identity
+	if err := h.hub.reserve(id.Name); err != nil {
+		return err
+	}
+	defer h.hub.release(id.Name)
 	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{Subprotocols: []string{subprotocol}})
 	if err != nil {
 		return nil // Accept answered
@@ -87,8 +97,13 @@ func (h *Handler) webSocket(w http.ResponseWriter, r *http.Request) error {
 	// Not the request's context: net/http does not end it any more once the
 	// connection is a WebSocket.
 	ctx, cancel := context.WithCancelCause(h.hub.ctx)
-	c := &client{hub: h.hub, conn: conn, cancel: cancel, out: newOutbox(), expires: accessOf(r).identity.Expires}
+	c := &client{hub: h.hub, conn: conn, cancel: cancel, out: newOutbox(), expires: id.Expires, sent: make(chan struct{}), sub: everything}
+	c.out.resuming = since.asked()
 	h.hub.add(c)
+	if since.asked() {
+		// What happens from here on waits in the outbox.
+		c.out.resume(h.hub.replay(ctx, since))
+	}
 	written := make(chan struct{})
 	go func() {
 		defer close(written)
@@ -98,8 +113,8 @@ func (h *Handler) webSocket(w http.ResponseWriter, r *http.Request) error {
 	h.hub.remove(c)
 	<-written
 	_ = conn.CloseNow() // it is closed already in most cases
-	if errors.Is(context.Cause(ctx), errSlow) {
-		h.log.Warn("WebSocket client disconnected", "client", r.RemoteAddr, "reason", errSlow)
+	if why := c.away.Load(); why != nil {
+		h.log.Warn("WebSocket client disconnected", "client", r.RemoteAddr, "who", id.Named(), "reason", *why)
 	}
 	return nil
 }
@@ -126,8 +141,13 @@ func (c *client) write(ctx context.Context) error {
 			return c.conn.Close(websocket.StatusGoingAway, "the engine is being stopped")
 		case <-expired:
 			return c.conn.Close(closeExpired, "the credential has expired")
+		case <-c.sent:
+			return c.closeAway()
 		case <-c.out.wake:
 			for _, m := range c.out.take() {
+				if c.away.Load() != nil {
+					return c.closeAway()
+				}
 				if err := send(m); err != nil {
 					return err
 				}
@@ -136,7 +156,7 @@ func (c *client) write(ctx context.Context) error {
 			// The message is for scripts in browsers, which do not see pings; the
 			// ping finds clients that are gone without a word.
 			body := fmt.Appendf(nil, `{"now":%d}`, c.hub.clock.Now().UnixMilli())
-			if err := send(message{"heartbeat", body}); err != nil {
+			if err := send(message{kind: "heartbeat", body: body}); err != nil {
 				return err
 			}
 			if err := c.ping(ctx); err != nil {
@@ -153,52 +173,62 @@ func (c *client) ping(ctx context.Context) error {
 	return c.conn.Ping(ctx)
 }
 
+// closeAway tells the client why it is sent away.
+func (c *client) closeAway() error {
+	why := *c.away.Load()
+	code := closeSlow
+	if errors.Is(why, errMany) {
+		code = websocket.StatusPolicyViolation
+	}
+	return c.conn.Close(code, why.Error())
+}
+
 // read follows what the client asks for. It returns why it ended.
 func (c *client) read(ctx context.Context) error {
+	rate := auth.NewLimiter(c.hub.clock, messageRate, messageBurst)
 	for {
 		kind, body, err := c.conn.Read(ctx)
 		if err != nil {
 			return err
 		}
-		if kind != websocket.MessageText {
-			c.out.fail(errorBody("send text messages"))
-			continue
+		if rate.Take("") > 0 {
+			return c.dismissed(ctx, errMany)
 		}
-		models, err := parseSubscribe(body)
+		var id json.RawMessage
+		var sub *subscription
+		if kind != websocket.MessageText {
+			err = problemf(http.StatusBadRequest, "send text messages")
+		} else {
+			id, sub, err = parseMessage(body)
+		}
+		answer := message{kind: "subscribed", body: replyBody(id, "")}
 		if err != nil {
 			p := asProblem(err)
-			c.out.fail(errorBody(p.Detail))
-			continue
+			answer = message{kind: "error", body: replyBody(id, p.Detail)}
 		}
-		c.hub.subscribe(c, models)
+		if !c.out.reply(answer) {
+			return c.dismissed(ctx, errSlow)
+		}
+		if err == nil {
+			c.hub.subscribe(c, sub)
+		}
 	}
 }
 
-// parseSubscribe reads {"subscribe":{"models":["pcs1"]}}. Nil means all models.
-func parseSubscribe(body []byte) (map[string]struct{}, error) {
-	var subscribe json.RawMessage
-	if err := decodeObject(body, map[string]any{"subscribe": &subscribe}); err != nil {
-		return nil, err
-	}
-	if subscribe == nil {
-		return nil, problemf(http.StatusBadRequest, `field "subscribe" is missing`)
-	}
-	var ids []string
-	if err := decodeObject(subscribe, map[string]any{"models": &ids}); err != nil {
-		return nil, err
-	}
-	if ids == nil {
-		return nil, nil
-	}
-	if len(ids) > maxSubscribed {
-		return nil, problemf(http.StatusBadRequest, "%d models: at most %d", len(ids), maxSubscribed)
-	}
-	models := make(map[string]struct{}, len(ids))
-	for _, id := range ids {
-		if err := model.CheckID("model", id); err != nil {
-			return nil, err
-		}
-		models[id] = struct{}{}
-	}
-	return models, nil
+// dismissed sends the client away and waits until that is done.
+func (c *client) dismissed(ctx context.Context, why error) error {
+	c.hub.mu.Lock()
+	c.hub.sendAway(c, why)
+	c.hub.mu.Unlock()
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// replyBody is the answer to a message of the client.
+func replyBody(id json.RawMessage, text string) []byte {
+	body, _ := json.Marshal(struct { // both always encode
+		ID      json.RawMessage `json:"id,omitempty"`
+		Message string          `json:"message,omitempty"`
+	}{id, text})
+	return body
 }

@@ -27,6 +27,7 @@ type fakeSite struct {
 	values   map[string]map[string]model.Value
 	alarms   []model.Alarm
 	events   []model.AlarmEvent
+	told     []model.CommandEvent
 	commands map[string]model.CommandResult
 	last     model.Command
 	now      time.Time                 // when commands are recorded
@@ -208,6 +209,44 @@ func (s *fakeSite) Values(_ context.Context, id string) (map[string]model.Value,
 	return maps.Clone(values), nil
 }
 
+func (s *fakeSite) ValuesOf(_ context.Context, ids ...string) (map[string]map[string]model.Value, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reads += len(ids)
+	all := map[string]map[string]model.Value{}
+	for _, id := range ids {
+		if values, ok := s.values[id]; ok {
+			all[id] = maps.Clone(values)
+		}
+	}
+	return all, s.failing("Values")
+}
+
+func (s *fakeSite) CommandJournal(_ context.Context, after string, limit int) ([]model.CommandEvent, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var events []model.CommandEvent
+	for _, ev := range s.told {
+		if newer(ev.Position, after) && len(events) < limit {
+			events = append(events, ev)
+		}
+	}
+	return events, s.failing("CommandJournal")
+}
+
+func (s *fakeSite) JournalEnds(context.Context) (alarms, commands string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	alarms, commands = emptyJournal, emptyJournal
+	if n := len(s.events); n > 0 {
+		alarms = s.events[n-1].Position
+	}
+	if n := len(s.told); n > 0 {
+		commands = s.told[n-1].Position
+	}
+	return alarms, commands, s.failing("JournalEnds")
+}
+
 // Cached keeps every answer for ever once kept is made.
 func (s *fakeSite) Cached(_ context.Context, a scripts.Answer, build func() ([]byte, error)) ([]byte, error) {
 	s.mu.Lock()
@@ -315,7 +354,7 @@ func (s *fakeSite) AlarmJournal(_ context.Context, after string, limit int) ([]m
 	defer s.mu.Unlock()
 	var events []model.AlarmEvent
 	for _, ev := range s.events {
-		if ev.Position > after && len(events) < limit {
+		if newer(ev.Position, after) && len(events) < limit {
 			events = append(events, ev)
 		}
 	}

@@ -33,10 +33,10 @@ type Config struct {
 	// ScriptUpdates lets requests change scripts and sync modes. Whoever can do so
 	// runs code in the store.
 	ScriptUpdates bool
-	// MaxClients is how many WebSockets may be open at once. Zero means 100.
+	// MaxClients is how many WebSockets may be open at once. Zero means 256.
 	MaxClients int
 	// Interval is the least time between two reads of changed values for
-	// WebSockets. Zero means 200 ms.
+	// WebSockets. Zero means 50 ms.
 	Interval time.Duration
 	// Version is shown in the metrics. Empty means the version of the module as
 	// the program was built with it.
@@ -54,10 +54,10 @@ func (c Config) withDefaults() Config {
 		c.Guard = auth.New(auth.Config{Clock: c.Clock})
 	}
 	if c.MaxClients <= 0 {
-		c.MaxClients = 100
+		c.MaxClients = 256
 	}
 	if c.Interval <= 0 {
-		c.Interval = 200 * time.Millisecond
+		c.Interval = 50 * time.Millisecond
 	}
 	if c.Version == "" {
 		c.Version = moduleVersion()
@@ -171,10 +171,10 @@ func (w *startedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func (h *Handler) Update(u model.Update) { h.hub.update(u.Model) }
 
 // Alarm tells of a transition of an alarm.
-func (h *Handler) Alarm(ev model.AlarmEvent) { h.hub.event("alarm", ev) }
+func (h *Handler) Alarm(ev model.AlarmEvent) { h.hub.event("alarm", ev.Position, ev) }
 
 // Command tells of a transition of a command.
-func (h *Handler) Command(ev model.CommandEvent) { h.hub.event("command", ev) }
+func (h *Handler) Command(ev model.CommandEvent) { h.hub.event("command", ev.Position, ev) }
 
 // Channel tells of a channel's new status.
 func (h *Handler) Channel(s model.ChannelStatus) { h.hub.channel(s) }
