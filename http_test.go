@@ -130,3 +130,69 @@ func TestStartRefusesBadFiles(t *testing.T) {
 		require.ErrorContains(t, eng.Start(t.Context()), want)
 	}
 }
+
+// Several commands at once on real devices, values of several models, and a model that
+// is taken out of operation.
+func TestBulkAndEnable(t *testing.T) {
+	t.Parallel()
+	p := startPlant(t, scripts.StoreConfig{Embedded: true})
+	eventually(t, "all is good", func() bool { return p.allGood(t) })
+	call := func(method, path, body string) (int, string) {
+		t.Helper()
+		r, err := http.NewRequestWithContext(t.Context(), method, "http://"+p.Addr()+path, strings.NewReader(body))
+		require.NoError(t, err)
+		r.Header.Set("Content-Type", "application/json")
+		res, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		text, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+		return res.StatusCode, string(text)
+	}
+	const two = `{"commands":[{"model":"pcs1","control":"power_setpoint","value":30},{"model":"pcs1","control":"power_setpoint","value":9999}]}`
+	status, body := call("POST", "/control", two)
+	require.Equal(t, 207, status, body)
+	require.Contains(t, body, `{"results":[{"status":200,"command":{`)
+	require.Contains(t, body, `"state":"verified"`)
+	require.Contains(t, body, `{"status":422,"problem":{`)
+	entries, err := p.Plane().CommandJournal(t.Context(), "", 100)
+	require.NoError(t, err)
+	executed := 0
+	for _, e := range entries {
+		if e.State == model.CommandExecuting {
+			executed++
+		}
+	}
+	require.Equal(t, 1, executed, "what is waited for is not given again")
+
+	status, body = call("GET", "/values?models=pcs1,meter1,none", "")
+	require.Equal(t, 200, status, body)
+	require.Contains(t, body, `"missing":["none"]`)
+	require.Contains(t, body, `"meter1":{`)
+
+	status, body = call("PUT", "/models/pcs1/enabled", `{"enabled":false,"reason":"service"}`)
+	require.Equal(t, 200, status, body)
+	status, body = call("POST", "/models/pcs1/control/power_setpoint", `{"value":10}`)
+	require.Equal(t, 422, status, body)
+	require.Contains(t, body, "disabled")
+	_, err = p.EnableModel(t.Context(), "pcs1", true)
+	require.NoError(t, err)
+	status, body = call("POST", "/models/pcs1/control/power_setpoint", `{"value":10}`)
+	require.Equal(t, 200, status, body)
+	_, err = p.EnableModel(t.Context(), "none", true)
+	require.ErrorIs(t, err, scripts.ErrNotFound)
+	// A model of another engine of the site.
+	require.NoError(t, p.Plane().PutModel(t.Context(), model.Instance{ID: "other", Measurements: map[string]string{"x": "77:1"}}))
+	require.NoError(t, p.Plane().Reload(t.Context()))
+	m, err := p.EnableModel(t.Context(), "other", false)
+	require.NoError(t, err)
+	require.True(t, m.Disabled)
+	models, err := p.Models(t.Context())
+	require.NoError(t, err)
+	for _, m := range models {
+		if m.ID == "other" {
+			require.True(t, m.Disabled)
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
+}

@@ -111,6 +111,45 @@ func (e *Engine) RemoveModel(id string) error {
 	return e.remove("model:"+id, func() bool { return take(&e.registry, &e.registry.models, id) }, nil)
 }
 
+// EnableModel lets commands to a model or refuses them, as Disabled of its instance
+// does, and returns it as it is then; values and alarms go on either way. It holds
+// until the model is registered again: after a restart it is as its owner configures
+// it. The engine must run; scripts.ErrNotFound when there is no such model on the site.
+func (e *Engine) EnableModel(ctx context.Context, id string, enabled bool) (model.Instance, error) {
+	if _, ok := e.running(); !ok {
+		return model.Instance{}, ErrNotRunning
+	}
+	e.defining.Lock()
+	defer e.defining.Unlock()
+	m, mine := e.registry.snapshot().models[id]
+	if !mine {
+		models, err := e.plane.Models(ctx)
+		if err != nil {
+			return model.Instance{}, err
+		}
+		at := slices.IndexFunc(models, func(m model.Instance) bool { return m.ID == id })
+		if at < 0 {
+			return model.Instance{}, fmt.Errorf("model %.80q: %w", id, scripts.ErrNotFound)
+		}
+		m = models[at]
+	}
+	m = m.Clone()
+	m.Disabled = !enabled
+	if mine {
+		put(&e.registry, &e.registry.models, id, m)
+		return m, e.settle("model:"+id, func(ctx context.Context) error { return e.plane.PutModel(ctx, m) }, nil)
+	}
+	// Another engine's model is not this one's to look after.
+	if err := e.plane.PutModel(ctx, m); err != nil {
+		return m, err
+	}
+	if err := e.plane.Reload(ctx); err != nil {
+		e.log.Warn("changed definitions take effect within seconds", "error", err)
+	}
+	e.handler.Resync()
+	return m, nil
+}
+
 // RegisterAlarm adds an alarm rule, or replaces the one of the same id at the
 // same point.
 func (e *Engine) RegisterAlarm(r alarm.Rule) error {

@@ -24,6 +24,8 @@ type access struct {
 	// target, detail and result are filled in by the route; an empty result is made
 	// of the status.
 	target, detail, result string
+	// parts stand in the journal instead, where the request is for several things.
+	parts []part
 }
 
 type accessKey struct{}

@@ -49,7 +49,7 @@ func remote() string {
 // reached answers every method of the site with an error of its own, by which a
 // request shows that it was let through.
 func reached(site *fakeSite) {
-	site.err = fmt.Errorf("%w: reached", scripts.ErrConflict)
+	site.err = fmt.Errorf("%w: reached", scripts.ErrStore)
 	site.scripts.errs = map[string]error{}
 }
 

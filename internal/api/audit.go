@@ -138,6 +138,12 @@ func (a *auditor) close() {
 
 // audited writes an entry for a request that changed something, or was to.
 func (h *Handler) audited(a *access, rt route, status int, err error) {
+	for _, n := range a.parts {
+		h.audited(&n.access, rt, n.status, nil)
+	}
+	if len(a.parts) > 0 {
+		return
+	}
 	e := a.entry(rt)
 	e.Time, e.Status = h.clock.Now(), status
 	if a.result == "" && status >= http.StatusBadRequest {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -75,14 +76,14 @@ func (c *client) request() request {
 
 // webSocket serves one client until it goes or is sent away.
 func (h *Handler) webSocket(w http.ResponseWriter, r *http.Request) error {
-	if !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
-		w.Header().Set("Connection", "Upgrade")
-		w.Header().Set("Upgrade", "websocket")
-		return problemf(http.StatusUpgradeRequired, "this path is a WebSocket")
-	}
 	since, err := parseResume(r.URL.Query())
 	if err != nil {
 		return err
+	}
+	if !handshake(r) {
+		w.Header().Set("Connection", "Upgrade")
+		w.Header().Set("Upgrade", "websocket")
+		return problemf(http.StatusUpgradeRequired, "this path is a WebSocket, version 13")
 	}
 	id := accessOf(r).identity
 	if err := h.hub.reserve(id.Name); err != nil {
@@ -117,6 +118,19 @@ func (h *Handler) webSocket(w http.ResponseWriter, r *http.Request) error {
 		h.log.Warn("WebSocket client disconnected", "client", r.RemoteAddr, "who", id.Named(), "reason", *why)
 	}
 	return nil
+}
+
+// handshake reports whether a request asks for a WebSocket as RFC 6455, 4.2.1, wants it.
+func handshake(r *http.Request) bool {
+	upgrade := false
+	for _, list := range r.Header.Values("Connection") {
+		for one := range strings.SplitSeq(list, ",") {
+			upgrade = upgrade || strings.EqualFold(strings.TrimSpace(one), "upgrade")
+		}
+	}
+	key, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-WebSocket-Key"))
+	return upgrade && strings.EqualFold(r.Header.Get("Upgrade"), "websocket") &&
+		r.Header.Get("Sec-WebSocket-Version") == "13" && err == nil && len(key) == 16
 }
 
 // write sends what is in the outbox, and signs of life. It returns why it ended.

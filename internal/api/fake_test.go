@@ -21,6 +21,8 @@ type fakeSite struct {
 	err      error            // what every read answers
 	errs     map[string]error // what one method answers, by its name
 	boom     bool             // Models panics
+	panics   bool             // so does every other method
+	desks    error            // what Alarm, Acknowledge and CloseAlarm answer
 	channels []model.ChannelStatus
 	models   []model.Instance
 	points   map[string]map[string]model.Point
@@ -35,6 +37,9 @@ type fakeSite struct {
 	kept     map[scripts.Answer][]byte // what Cached answers without building; nil keeps nothing
 	scripts  fakeScripts
 	audit    []model.AuditEntry
+	order    []string          // the commands as they came
+	given    map[string]string // records by the id that was given
+	reject   string            // the control of which commands are rejected
 	// end says how commands end; verified when empty.
 	end      model.CommandState
 	onSubmit func(model.CommandResult)
@@ -135,6 +140,9 @@ func (s *fakeSite) add(id, name string, channel int, points ...model.Point) {
 
 // failing returns what the method is to answer. The caller holds mu.
 func (s *fakeSite) failing(method string) error {
+	if s.panics {
+		panic("boom")
+	}
 	if err := s.errs[method]; err != nil {
 		return err
 	}
@@ -191,6 +199,18 @@ func (s *fakeSite) Models(context.Context) ([]model.Instance, error) {
 		panic("boom")
 	}
 	return slices.Clone(s.models), s.failing("Models")
+}
+
+func (s *fakeSite) EnableModel(_ context.Context, id string, enabled bool) (model.Instance, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.models {
+		if s.models[i].ID == id {
+			s.models[i].Disabled = !enabled
+			return s.models[i], s.failing("EnableModel")
+		}
+	}
+	return model.Instance{}, fmt.Errorf("model %s: %w", id, scripts.ErrNotFound)
 }
 
 func (s *fakeSite) Points(id string) map[string]model.Point { return s.points[id] }
@@ -265,10 +285,9 @@ func (s *fakeSite) Cached(_ context.Context, a scripts.Answer, build func() ([]b
 }
 
 func (s *fakeSite) Control(ctx context.Context, c model.Command) (model.CommandResult, error) {
-	s.mu.Lock()
-	end := s.end
-	err := s.failing("Control")
-	s.mu.Unlock()
+	var end model.CommandState
+	var err error
+	s.set(func() { end, err = s.end, s.failing("Control") })
 	if err != nil {
 		return model.CommandResult{}, err
 	}
@@ -280,14 +299,18 @@ func (s *fakeSite) Control(ctx context.Context, c model.Command) (model.CommandR
 }
 
 func (s *fakeSite) Submit(_ context.Context, c model.Command) (model.CommandResult, error) {
-	s.mu.Lock()
-	end, tell, err := s.end, s.onSubmit, s.failing("Submit")
-	s.mu.Unlock()
+	var end model.CommandState
+	var tell func(model.CommandResult)
+	var err error
+	s.set(func() { end, tell, err = s.end, s.onSubmit, s.failing("Submit") })
 	if err != nil {
 		return model.CommandResult{}, err
 	}
 	if end != model.CommandRejected {
 		end = model.CommandQueued
+	}
+	if c.Control == s.reject {
+		end = model.CommandRejected
 	}
 	res := s.record(c, end)
 	if tell != nil {
@@ -299,7 +322,25 @@ func (s *fakeSite) Submit(_ context.Context, c model.Command) (model.CommandResu
 func (s *fakeSite) record(c model.Command, state model.CommandState) model.CommandResult {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	given := c.ID
+	c.ID = ""
 	s.last = c
+	if known, ok := s.given[given]; ok && given != "" { // the same command again
+		res := s.commands[known]
+		if state == "" {
+			state = model.CommandVerified
+		}
+		res.State = state
+		s.commands[known] = res
+		return res
+	}
+	s.order = append(s.order, c.Model+":"+c.Control)
+	defer func() {
+		if s.given == nil {
+			s.given = map[string]string{}
+		}
+		s.given[given] = fmt.Sprintf("c%d", len(s.commands))
+	}()
 	if state == "" {
 		state = model.CommandVerified
 	}
@@ -328,6 +369,9 @@ func (s *fakeSite) Cancel(_ context.Context, id, by string) (model.CommandResult
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	res, ok := s.commands[id]
+	if err := s.failing("Cancel"); err != nil {
+		return res, err
+	}
 	switch {
 	case !ok:
 		return res, fmt.Errorf("command %s: %w", id, scripts.ErrNotFound)
@@ -399,6 +443,12 @@ func (s *fakeSite) AuditJournal(_ context.Context, after string, limit int) ([]m
 func (s *fakeSite) desk(id string, do func(*model.Alarm)) (model.Alarm, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.panics {
+		panic("boom")
+	}
+	if s.desks != nil {
+		return model.Alarm{}, s.desks
+	}
 	for i := range s.alarms {
 		if s.alarms[i].ID == id {
 			do(&s.alarms[i])

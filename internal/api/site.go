@@ -22,6 +22,9 @@ type Site interface {
 	ChannelValues(ctx context.Context, id string) (map[string]model.Value, error)
 	// Models returns every model, the disabled ones as well.
 	Models(ctx context.Context) ([]model.Instance, error)
+	// EnableModel lets commands to a model or refuses them, and returns it as it is
+	// then.
+	EnableModel(ctx context.Context, id string, enabled bool) (model.Instance, error)
 	// Values returns a model's values by point name. A value with a zero Time
 	// was never good.
 	Values(ctx context.Context, id string) (map[string]model.Value, error)

@@ -54,9 +54,10 @@ type receivedModel struct {
 }
 
 type peer struct {
-	t    *testing.T
-	conn *websocket.Conn
-	seq  int64
+	t      *testing.T
+	conn   *websocket.Conn
+	seq    int64
+	strict bool // whole events are as openapi.json describes them
 }
 
 func serve(t *testing.T, h *Handler) *httptest.Server {
@@ -91,6 +92,12 @@ func (p *peer) next() received {
 	defer cancel()
 	_, body, err := p.conn.Read(ctx)
 	require.NoError(p.t, err)
+	var whole any
+	require.NoError(p.t, json.Unmarshal(body, &whole))
+	// Most tests tell of events that have next to nothing in them.
+	if kind := whole.(object)["type"]; p.strict || kind != "alarm" && kind != "command" && kind != "channel" {
+		require.NoError(p.t, contract().check(object{"$ref": "#/components/schemas/ServerMessage"}, whole, "message"))
+	}
 	var m received
 	var words struct{ Type, Alarms string }
 	if json.Unmarshal(body, &words) == nil && words.Type == "resumed" {
@@ -164,6 +171,26 @@ func TestSnapshotAndChanges(t *testing.T) {
 	assert.Equal(t, "snapshot", m.Type)
 	assert.Empty(t, m.Alarms)
 	assert.Contains(t, string(m.Models["meter"].Values["frequency"]), "49", "a new snapshot has what no update told of")
+}
+
+// Every message is as openapi.json describes it.
+func TestMessagesAreDescribed(t *testing.T) {
+	t.Parallel()
+	site := newFakeSite()
+	h := newHandler(t, site, nil)
+	p := dial(t, serve(t, h))
+	p.strict = true
+	require.Equal(t, "snapshot", p.next().Type)
+	ev := site.events[0]
+	ev.Model, ev.Point, ev.Rule = "meter", "active_power", "peak"
+	h.Alarm(ev)
+	require.Equal(t, "alarm", p.next().Type)
+	value := 5.0
+	h.Command(model.CommandEvent{Position: "3-0", CommandResult: model.CommandResult{ID: "c1", Model: "pcs1", Control: "start", State: model.CommandVerified,
+		Value: 5, ReadBack: &value, Created: start, Updated: start, Deadline: start}})
+	require.Equal(t, "command", p.next().Type)
+	h.Channel(site.channels[4])
+	require.Equal(t, "channel", p.next().Type)
 }
 
 func TestModelsThatComeAndGo(t *testing.T) {
