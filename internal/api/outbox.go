@@ -256,19 +256,34 @@ func (o *outbox) take() []message {
 	for _, body := range channels {
 		messages = append(messages, message{kind: "channel", body: body})
 	}
-	for id, p := range changes {
-		ch := p.shared
-		if ch == nil {
-			var err error
-			if ch, err = newChange(id, p.own); err != nil {
-				failure = errorBody("values of a model cannot be written as JSON")
-				continue
-			}
-		}
-		messages = append(messages, message{kind: "values", body: ch.body})
+	if body, err := valuesBody(changes); err != nil {
+		failure = errorBody("values cannot be written as JSON")
+	} else if body != nil {
+		messages = append(messages, message{kind: "values", body: body})
 	}
 	if failure != nil {
 		messages = append(messages, message{kind: "error", body: failure})
 	}
 	return messages
+}
+
+// valuesBody puts the changes of all models into one message: for many clients the
+// number of messages costs more than their size.
+func valuesBody(changes map[string]*pending) ([]byte, error) {
+	if len(changes) == 0 {
+		return nil, nil
+	}
+	body := []byte(`{"values":{`)
+	for id, p := range changes {
+		ch := p.shared
+		if ch == nil {
+			var err error
+			if ch, err = newChange(id, p.own); err != nil {
+				return nil, err
+			}
+		}
+		body = append(append(body, ch.text...), ',')
+	}
+	body[len(body)-1] = '}'
+	return append(body, '}'), nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"github.com/voltageems/voltage/model"
 )
@@ -90,18 +91,19 @@ func (s *state) read(ctx context.Context, site Site, dirty map[string]struct{}, 
 type change struct {
 	model  string
 	values map[string]json.RawMessage
-	body   []byte // as JSON
+	text   []byte // as a member of a JSON object: the id, and the values
 }
 
 func newChange(id string, values map[string]json.RawMessage) (*change, error) {
-	body, err := json.Marshal(struct {
-		Model  string                     `json:"model"`
-		Values map[string]json.RawMessage `json:"values"`
-	}{id, values})
+	name, err := json.Marshal(id)
+	if err != nil {
+		return nil, fmt.Errorf("model %q: %w", id, err)
+	}
+	body, err := json.Marshal(values)
 	if err != nil {
 		return nil, fmt.Errorf("values of model %s: %w", id, err)
 	}
-	return &change{id, values, body}, nil
+	return &change{id, values, slices.Concat(name, []byte{':'}, body)}, nil
 }
 
 func readModels(ctx context.Context, site Site) (map[string]modelForm, error) {

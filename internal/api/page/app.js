@@ -54,7 +54,7 @@ const handlers = {
     operable();
     summary();
   },
-  values(m) { models.values(m.model, m.values); },
+  values(m) { for (const [id, values] of Object.entries(m.values)) models.values(id, values); },
   alarm() { alarms.changed(); },
   command(m) {
     commands.update(m.event);
