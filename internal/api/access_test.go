@@ -187,7 +187,7 @@ func TestUserIsOfTheCredential(t *testing.T) {
 	assert.Equal(t, "the admin", site.scripts.last.By)
 	assert.JSONEq(t, `{"name":"the admin","role":"admin","login":true}`, as("admin", "GET", "/session", ""))
 
-	h.audit.wg.Wait()
+	h.audit.wait()
 	var got []string
 	for _, e := range site.entries() {
 		assert.Equal(t, "203.0.113.9", e.From)
@@ -229,7 +229,7 @@ func TestAuditOfWhatDidNotWork(t *testing.T) {
 	do(h, "GET", "/audit", "", "X-API-Key", "wrong\x01", "Remote", remote())
 	site.set(func() { site.boom = true })
 	do(h, "GET", "/models", "", "X-API-Key", "viewer", "Remote", remote())
-	h.audit.wg.Wait()
+	h.audit.wait()
 	var got []string
 	for _, e := range site.entries() {
 		assert.Equal(t, start, e.Time)
@@ -251,11 +251,11 @@ func TestAuditOfWhatDidNotWork(t *testing.T) {
 	for range 100 {
 		do(h, "GET", "/models", "", "Remote", remote())
 	}
-	h.audit.wg.Wait()
+	h.audit.wait()
 	assert.Len(t, site.entries(), 2+deniedAllBurst, "the first two were not denied")
 	clock.move(2 * time.Second)
 	do(h, "GET", "/models", "", "Remote", remote())
-	h.audit.wg.Wait()
+	h.audit.wait()
 	entries := site.entries()
 	assert.Equal(t, "log in with an API key or a token; 57 more before were not written", entries[len(entries)-1].Detail)
 	assert.Equal(t, "log in with an API key or a token; 95 more before were not written", entries[4+deniedBurst].Detail)

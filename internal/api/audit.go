@@ -41,13 +41,13 @@ type auditor struct {
 
 	ctx    context.Context // ends with the handler
 	cancel context.CancelFunc
-	wg     sync.WaitGroup
 
 	mu      sync.Mutex
 	queue   []model.AuditEntry
 	running bool
-	lost    int // entries that found no room
-	unsaid  int // denied attempts that were not written
+	ended   chan struct{} // closed when the last goroutine has ended; nil before the first
+	lost    int           // entries that found no room
+	unsaid  int           // denied attempts that were not written
 }
 
 func newAuditor(c Config) *auditor {
@@ -69,14 +69,15 @@ func (a *auditor) add(level slog.Level, e model.AuditEntry) {
 	}
 	a.queue = append(a.queue, e)
 	if !a.running {
-		a.running = true
-		a.wg.Go(a.run)
+		a.running, a.ended = true, make(chan struct{})
+		go a.run(a.ended)
 	}
 }
 
 // run writes until nothing is left. A store that does not answer is asked again;
 // when all ends, once.
-func (a *auditor) run() {
+func (a *auditor) run(ended chan struct{}) {
+	defer close(ended)
 	for {
 		batch := a.take()
 		if len(batch) == 0 {
@@ -133,7 +134,17 @@ func (a *auditor) write(batch []model.AuditEntry) (err error) {
 // close waits for the last attempt to write.
 func (a *auditor) close() {
 	a.cancel()
-	a.wg.Wait()
+	a.wait()
+}
+
+// wait returns when what was queued so far is written, or given up.
+func (a *auditor) wait() {
+	a.mu.Lock()
+	ended := a.ended
+	a.mu.Unlock()
+	if ended != nil {
+		<-ended
+	}
 }
 
 // audited writes an entry for a request that changed something, or was to.

@@ -25,7 +25,7 @@ func TestControlMany(t *testing.T) {
 		w := do(h, "POST", "/control"+query, body, "X-API-Key", "operator", "Remote", remote())
 		require.Equal(t, status, w.Code, w.Body.String())
 		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &a))
-		h.audit.wg.Wait()
+		h.audit.wait()
 		for _, e := range site.entries() {
 			entries = append(entries, fmt.Sprintf("%s %s %s %d", e.Who, e.Target, e.Result, e.Status))
 		}
@@ -153,7 +153,7 @@ func TestEnableModel(t *testing.T) {
 	assert.Equal(t, 404, status)
 	status, _ = put("a%20b", `{"enabled":true}`)
 	assert.Equal(t, 400, status)
-	h.audit.wg.Wait()
+	h.audit.wait()
 	first := site.entries()[0]
 	assert.Equal(t, "the engineer", first.Who)
 	assert.Equal(t, "enabled false; cleaning", first.Detail)
