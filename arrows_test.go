@@ -37,10 +37,11 @@ var arrows = map[string][]string{
 	"internal/follow":              {},
 	"internal/licences":            {},
 	"internal/runner":              {"scripts", "channel", "model"},
-	"internal/api":                 {"scripts", "model"},
+	"internal/api":                 {"internal/auth", "scripts", "model"},
+	"internal/auth":                {"model"},
 	"internal/simsite":             {"channel/modbus/server", "model"},
 	"internal/demo":                {"internal/simsite", "channel", "channel/modbus", "channel/modbus/northbound", "channel/virtual", "model", "alarm", "rule"},
-	"":                             {"internal/api", "internal/runner", "internal/follow", "calc", "alarm", "rule", "scripts", "channel", "model"},
+	"":                             {"internal/api", "internal/auth", "internal/runner", "internal/follow", "calc", "alarm", "rule", "scripts", "channel", "model"},
 	"examples":                     {"*"},
 }
 
@@ -52,6 +53,7 @@ var onlyHere = map[string]string{
 	"github.com/goburrow/modbus":      "channel/modbus",
 	"github.com/goburrow/serial":      "channel/modbus",
 	"github.com/coder/websocket":      "internal/api",
+	"github.com/golang-jwt/jwt":       "internal/auth",
 	"go.yaml.in/yaml":                 "",
 	"github.com/stretchr/testify":     "none",
 	"github.com/prometheus/client_go": "none",

@@ -61,23 +61,6 @@ type Config struct {
 	Clock model.Clock
 }
 
-// HTTP is the configuration of the engine's own HTTP server.
-type HTTP struct {
-	// Listen is the address, such as "127.0.0.1:8080". Empty means no server.
-	// There is no authentication yet, so only loopback addresses are accepted;
-	// put a proxy that authenticates in front for more.
-	Listen string
-	// AllowedHosts are the names under which a proxy or a browser may reach
-	// the API, beside localhost and IP addresses.
-	AllowedHosts []string
-	// Cache is how long an answer (the values of a model, the models, the open
-	// alarms) is kept on the store at most, at longest an hour. It is forgotten
-	// when what it shows changes, so that this is only how late a client learns
-	// of what another program wrote without the scripts. Zero means 5 s, negative
-	// that no answer is kept.
-	Cache time.Duration
-}
-
 // WithDefaults returns the configuration with zero values filled in.
 func (c Config) WithDefaults() Config {
 	if c.Engine == "" {
@@ -86,9 +69,7 @@ func (c Config) WithDefaults() Config {
 	if c.Lease == 0 {
 		c.Lease = DefaultLease
 	}
-	if c.HTTP.Cache == 0 {
-		c.HTTP.Cache = DefaultCache
-	}
+	c.HTTP = c.HTTP.withDefaults()
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}

@@ -49,6 +49,7 @@ func TestDemand(t *testing.T) {
 	post := func(path, body string) *httptest.ResponseRecorder {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "http://localhost"+path, strings.NewReader(body))
 		r.Header.Set("Content-Type", "application/json")
+		r.RemoteAddr = "127.0.0.1:50000"
 		w := httptest.NewRecorder()
 		eng.Handler().ServeHTTP(w, r)
 		return w

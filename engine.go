@@ -15,6 +15,7 @@ import (
 
 	"github.com/voltageems/voltage/alarm"
 	"github.com/voltageems/voltage/internal/api"
+	"github.com/voltageems/voltage/internal/auth"
 	"github.com/voltageems/voltage/model"
 	"github.com/voltageems/voltage/rule"
 	"github.com/voltageems/voltage/scripts"
@@ -48,6 +49,7 @@ type Engine struct {
 	id       string
 	log      *slog.Logger
 	registry registry
+	guard    *auth.Guard
 	handler  *api.Handler
 
 	// lifecycle is held by Start or Stop; state is what everybody else looks at,
@@ -105,8 +107,9 @@ func NewEngine(cfg Config) (*Engine, error) {
 	e := &Engine{cfg: cfg, id: cfg.Engine + "-" + hex.EncodeToString(random), log: cfg.Log, done: make(chan struct{}),
 		lifecycle: make(chan struct{}, 1), scriptHint: make(chan struct{}, 1)}
 	e.asked, e.ask = context.WithCancel(context.Background())
+	e.guard = cfg.HTTP.guard(cfg.Clock)
 	e.handler = api.New(api.Config{Site: site{e}, Log: cfg.Log, Clock: cfg.Clock, AllowedHosts: cfg.HTTP.AllowedHosts,
-		ScriptUpdates: cfg.Scripts.Updates})
+		Guard: e.guard, OpenProbes: cfg.HTTP.OpenProbes, ScriptUpdates: cfg.Scripts.Updates})
 	var errs []error
 	for _, ch := range cfg.Channels {
 		errs = append(errs, e.RegisterChannel(ch))

@@ -2,38 +2,26 @@ package voltage
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/voltageems/voltage/alarm"
 	"github.com/voltageems/voltage/internal/api"
+	"github.com/voltageems/voltage/internal/auth"
 	"github.com/voltageems/voltage/model"
 	"github.com/voltageems/voltage/scripts"
 )
 
-func (h HTTP) validate() error {
-	if h.Cache > scripts.MaxCacheTTL {
-		return fmt.Errorf("%w: http: cache %s: want at most %s", model.ErrInvalid, h.Cache, scripts.MaxCacheTTL)
-	}
-	if h.Listen == "" {
-		return nil
-	}
-	host, _, err := net.SplitHostPort(h.Listen)
-	if err != nil {
-		return fmt.Errorf("%w: http: listen %.80q: want host:port", model.ErrInvalid, h.Listen)
-	}
-	if ip := net.ParseIP(host); host != "localhost" && (ip == nil || !ip.IsLoopback()) {
-		return fmt.Errorf("%w: http: listen %.80q: without authentication only loopback addresses are served", model.ErrInvalid, h.Listen)
-	}
-	return nil
-}
-
 // Handler returns the HTTP API, the WebSocket and the page, to be served by the
-// caller. It has no authentication yet: serve it on loopback only. Before Start
-// and after Stop it answers that the engine does not run.
+// caller. It asks for the credentials of Config.HTTP; without any, it answers this
+// machine alone, unless the caller says with WithUser who asks. Before Start and
+// after Stop it answers that the engine does not run.
 func (e *Engine) Handler() http.Handler { return e.handler }
 
 // Addr is where the engine's own server listens, "" when it does not.
@@ -48,12 +36,27 @@ func (e *Engine) listenHTTP() error {
 	if e.cfg.HTTP.Listen == "" {
 		return nil
 	}
+	if err := e.guard.Load(); err != nil {
+		return fmt.Errorf("http: jwt: %w", err)
+	}
+	var secure *tls.Config
+	if t := e.cfg.HTTP.TLS; t != (HTTPTLS{}) {
+		var err error
+		secure, err = auth.NewTLS(auth.TLSFiles{Cert: t.CertFile, Key: t.KeyFile, ClientCA: t.ClientCAFile}, e.cfg.Clock, e.log)
+		if err != nil {
+			return err
+		}
+	}
 	l, err := net.Listen("tcp", e.cfg.HTTP.Listen)
 	if err != nil {
 		return fmt.Errorf("http: %w", err)
 	}
 	e.server = &http.Server{Handler: e.handler, Addr: l.Addr().String(), ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}
+		ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(e.log.Handler(), slog.LevelDebug)} // failed handshakes, mostly
+	if secure != nil {
+		l = tls.NewListener(l, secure)
+	}
 	server := e.server
 	e.work.Go(func() {
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
@@ -61,6 +64,13 @@ func (e *Engine) listenHTTP() error {
 		}
 	})
 	return nil
+}
+
+// WithUser returns the request as that of somebody whom the caller has identified
+// itself: Handler then asks for no credential. The name stands in records of
+// commands and alarms and in the audit journal; it must not be empty.
+func WithUser(r *http.Request, name string, role model.Role) *http.Request {
+	return r.WithContext(auth.With(r.Context(), auth.Identity{Name: name, Role: role}))
 }
 
 // site is what the HTTP handler sees of the engine.
@@ -87,6 +97,22 @@ func (s site) Cached(ctx context.Context, a scripts.Answer, build func() ([]byte
 // status of it.
 func (s site) Control(ctx context.Context, c model.Command) (model.CommandResult, error) {
 	return s.control(ctx, c)
+}
+
+// EnableModel is SetModelEnabled, and returns the model as it is then.
+func (s site) EnableModel(ctx context.Context, id string, enabled bool) (model.Instance, error) {
+	if err := s.SetModelEnabled(ctx, id, enabled); err != nil {
+		return model.Instance{}, err
+	}
+	models, err := s.plane.Models(ctx)
+	if err != nil {
+		return model.Instance{}, err
+	}
+	at := slices.IndexFunc(models, func(m model.Instance) bool { return m.ID == id })
+	if at < 0 { // removed in this moment
+		return model.Instance{}, fmt.Errorf("model %.80q: %w", id, scripts.ErrNotFound)
+	}
+	return models[at], nil
 }
 
 func (s site) Alarm(ctx context.Context, id string) (alarm.Alarm, error) {
@@ -116,6 +142,44 @@ func (s site) Points(modelID string) map[string]model.Point {
 		return nil
 	}
 	return s.plane.ModelPoints(modelID)
+}
+
+func (s site) ValuesOf(ctx context.Context, ids ...string) (map[string]map[string]model.Value, error) {
+	if _, ok := s.running(); !ok {
+		return nil, ErrNotRunning
+	}
+	return s.plane.ValuesOf(ctx, ids...)
+}
+
+func (s site) CommandJournal(ctx context.Context, after string, limit int) ([]model.CommandEvent, error) {
+	if _, ok := s.running(); !ok {
+		return nil, ErrNotRunning
+	}
+	return s.plane.CommandJournal(ctx, after, limit)
+}
+
+func (s site) JournalEnds(ctx context.Context) (alarms, commands string, err error) {
+	if _, ok := s.running(); !ok {
+		return "", "", ErrNotRunning
+	}
+	if alarms, err = s.desk.End(ctx); err == nil {
+		commands, err = s.plane.CommandJournalEnd(ctx)
+	}
+	return alarms, commands, err
+}
+
+func (s site) Audit(ctx context.Context, entries ...model.AuditEntry) error {
+	if _, ok := s.running(); !ok {
+		return ErrNotRunning
+	}
+	return s.plane.Audit(ctx, entries...)
+}
+
+func (s site) AuditJournal(ctx context.Context, after string, limit int) ([]model.AuditEntry, error) {
+	if _, ok := s.running(); !ok {
+		return nil, ErrNotRunning
+	}
+	return s.plane.AuditJournal(ctx, after, limit)
 }
 
 // ScriptStore is what the handler shows and changes of the scripts.

@@ -30,8 +30,9 @@ const (
 //
 //	cfg, err := voltage.LoadConfig("site.yaml", all.Kinds()...)
 //
-// Relative paths in the file count from the file's folder. ${NAME} in the
-// sections of the store, drivers and servers is replaced by the environment variable. LoadConfig reads
+// Relative paths in the file count from the file's folder. ${NAME} in the sections
+// of the store, of http, of drivers and of servers is replaced by the environment
+// variable. LoadConfig reads
 // files and the environment and does no other I/O.
 //
 // The error names every fault of all files, up to 50, each with file, line and
@@ -151,12 +152,6 @@ type loadFile struct {
 	Extra        map[string]loadRaw `yaml:",inline"`
 }
 
-type loadHTTP struct {
-	Listen       string        `yaml:"listen"`
-	AllowedHosts []string      `yaml:"allowed_hosts"`
-	Cache        time.Duration `yaml:"cache"`
-}
-
 type loadScripts struct {
 	Folder    string                      `yaml:"folder"`
 	Updates   bool                        `yaml:"updates"`
@@ -191,17 +186,13 @@ func (l *loader) build(f loadFile) Config {
 	l.extra(f.Extra, reflect.TypeFor[loadFile]())
 	cfg := Config{
 		Site: f.Site, Engine: f.Engine, Lease: f.Lease,
-		HTTP:         HTTP{Listen: f.HTTP.Listen, AllowedHosts: f.HTTP.AllowedHosts, Cache: f.HTTP.Cache},
+		HTTP:         l.http(f.HTTP),
 		HistoryQueue: int64(f.HistoryQueue), CloudQueue: int64(f.CloudQueue),
 		Store: l.store(f.Store), Scripts: l.scripts(f.Scripts),
 	}
 	l.checkPart(loadPath{}, Config{Site: cfg.Site}, "site")
 	l.checkPart(loadPath{}, Config{Engine: cfg.Engine}, "engine")
 	l.checkPart(loadPath{}, Config{Lease: cfg.Lease}, "lease")
-	l.checkPart(loadPath{"http"}, Config{HTTP: cfg.HTTP}, "listen", "allowed_hosts", "cache")
-	if l.zero(loadPath{"http", "cache"}, f.HTTP.Cache) {
-		l.fail(loadPath{"http", "cache"}, "0s: want a time, -1s to keep no answer, or nothing for the default")
-	}
 	if l.zero(loadPath{"lease"}, f.Lease) {
 		l.fail(loadPath{"lease"}, "0s: want at least 1s, or nothing for the default")
 	}

@@ -155,7 +155,7 @@ func loadKindName(n *yaml.Node) string {
 
 func (l *loader) decodeStruct(n *yaml.Node, v reflect.Value, p loadPath, expand bool) {
 	fields := l.fieldsOf(v.Type())
-	expand = expand || v.Type() == reflect.TypeFor[loadStore]()
+	expand = expand || v.Type() == reflect.TypeFor[loadStore]() || v.Type() == reflect.TypeFor[loadHTTP]()
 	for _, pair := range l.pairs(n, p, true) {
 		at := p.with(pair.key)
 		if index, ok := fields.byName[pair.key]; ok {

@@ -83,7 +83,7 @@ func TestLoadConfigFaultsOfTheSite(t *testing.T) {
 			"site.yaml:2: chanels: unknown key; did you mean channels?",
 			"site.yaml:3: foo: unknown key: want one of site, engine, lease, store, http, scripts, history_queue, cloud_queue, channels, templates, bindings, models, alarms, rules, servers",
 			"site.yaml:4: http.listn: unknown key; did you mean listen?",
-			"site.yaml:4: http.b: unknown key: want one of listen, allowed_hosts, cache",
+			"site.yaml:4: http.b: unknown key: want one of listen, tls, insecure, keys, jwt, allowed_hosts, trusted_proxies, rate, open_probes, cache",
 		}},
 		{name: "scripts", yaml: "scripts:\n  folder: [a]\n  updates: yes\n  sync:\n    a b: lua\n    1001: quick\n    \"*\": direct\n    1002: {a: b}\n  probation: 0s\n  slow: soon\n", want: []string{
 			"site.yaml:2: scripts.folder: want a single value, not a list",
@@ -98,7 +98,7 @@ func TestLoadConfigFaultsOfTheSite(t *testing.T) {
 			`site.yaml:1: site: id "a b": use 1 to 64 of A-Z a-z 0-9 _ . -`,
 			"site.yaml:2: engine: want a single value, not a list",
 			"site.yaml:3: lease: 10ms: want at least 1s",
-			`site.yaml:5: http.listen: "0.0.0.0:80": without authentication only loopback addresses are served`,
+			`site.yaml:5: http.listen: "0.0.0.0:80": without credentials only loopback addresses are served: add keys or jwt`,
 			"site.yaml:6: http.allowed_hosts: want a list, not a single value",
 			`site.yaml:7: history_queue: "5 apples" is not a size such as 67108864, 64MiB or 1GiB`,
 			`site.yaml:8: cloud_queue: "-1" is not a size such as 67108864, 64MiB or 1GiB`,

@@ -64,7 +64,9 @@ func TestLimitsOfATemplate(t *testing.T) {
 
 		w := httptest.NewRecorder()
 		require.NoError(t, eng.RegisterModel(cfg.Models[0]))
-		eng.Handler().ServeHTTP(w, httptest.NewRequest("GET", "http://127.0.0.1/models/pcs1", nil))
+		request := httptest.NewRequest("GET", "http://127.0.0.1/models/pcs1", nil)
+		request.RemoteAddr = "127.0.0.1:50000"
+		eng.Handler().ServeHTTP(w, request)
 		require.Contains(t, w.Body.String(), `"template":"pcs"`)
 		require.Contains(t, w.Body.String(), `"max":50`)
 	})

@@ -121,6 +121,7 @@ func (e *scriptEngine) do(t *testing.T, method, target string, in any, out any) 
 		body = string(b)
 	}
 	r := httptest.NewRequest(method, "http://127.0.0.1"+target, strings.NewReader(body))
+	r.RemoteAddr = "127.0.0.1:50000"
 	r.Header.Set("Content-Type", "application/json")
 	w := httptest.NewRecorder()
 	e.Handler().ServeHTTP(w, r)

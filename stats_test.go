@@ -27,7 +27,9 @@ func TestScriptStatistics(t *testing.T) {
 		require.NoError(t, err)
 		metrics := func() string {
 			w := httptest.NewRecorder()
-			eng.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://localhost/metrics", nil))
+			r := httptest.NewRequest(http.MethodGet, "http://localhost/metrics", nil)
+			r.RemoteAddr = "127.0.0.1:50000"
+			eng.Handler().ServeHTTP(w, r)
 			return w.Body.String()
 		}
 		require.NotContains(t, metrics(), "voltage_script_calls_total{")

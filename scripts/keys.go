@@ -67,6 +67,7 @@ func (k keys) commandQueue(channel string) string    { return k.key("cmd", chann
 func (k keys) commandTargets() string                { return k.key("mapping", "m2c") }
 func (k keys) model(id string) string                { return k.key("model", id) }
 func (k keys) commandControl(channel string) string  { return k.key("cmd", channel, "control") }
+func (k keys) auditJournal() string                  { return k.key("audit", "journal") }
 func (k keys) historyQueue() string                  { return k.key("hissrv", "queue") }
 func (k keys) cloudQueue() string                    { return k.key("cloud", "queue") }
 

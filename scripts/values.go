@@ -13,31 +13,67 @@ import (
 	"github.com/voltageems/voltage/model"
 )
 
+// valuesAtOnce is how many models are read in one transaction, during which the
+// store does nothing else.
+const valuesAtOnce = 20
+
 // Values returns the current values of a model's points, by name. A point that
 // never had a good value has the zero Time.
 func (p *Plane) Values(ctx context.Context, id string) (map[string]model.Value, error) {
+	all, err := p.ValuesOf(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	values, ok := all[id]
+	if !ok {
+		return nil, fmt.Errorf("model %.80q: %w", id, ErrNotFound)
+	}
+	return values, nil
+}
+
+// ValuesOf returns the current values of several models, by model and name, each
+// model's as of one moment. Models that do not exist are not in it.
+func (p *Plane) ValuesOf(ctx context.Context, ids ...string) (map[string]map[string]model.Value, error) {
 	pl, err := p.freshPlan(ctx)
 	if err != nil {
 		return nil, err
 	}
-	m, ok := pl.models[id]
-	if !ok {
-		return nil, fmt.Errorf("model %.80q: %w", id, ErrNotFound)
-	}
-	kinds := model.Kinds()
-	hashes := make([]*redis.MapStringStringCmd, 0, len(kinds)+3)
-	_, err = p.client.TxPipelined(ctx, func(tx redis.Pipeliner) error {
-		for _, k := range kinds {
-			hashes = append(hashes, tx.HGetAll(ctx, p.keys.modelValues(id, k)))
+	all := make(map[string]map[string]model.Value, len(ids))
+	for some := range slices.Chunk(ids, valuesAtOnce) {
+		hashes := map[string][]*redis.MapStringStringCmd{}
+		_, err := p.client.TxPipelined(ctx, func(tx redis.Pipeliner) error {
+			for _, id := range some {
+				if _, ok := pl.models[id]; ok {
+					hashes[id] = p.queueValues(ctx, tx, id)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, storeError(fmt.Sprintf("reading the values of %d models, %s first", len(some), some[0]), err)
 		}
-		for _, part := range []string{"text", "ts", "quality"} {
-			hashes = append(hashes, tx.HGetAll(ctx, p.keys.modelPart(id, part)))
+		for id, h := range hashes {
+			all[id] = pl.modelValues(id, h)
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, storeError("reading the values of model "+id, err)
 	}
+	return all, nil
+}
+
+// queueValues queues the reading of a model's hashes.
+func (p *Plane) queueValues(ctx context.Context, tx redis.Pipeliner, id string) []*redis.MapStringStringCmd {
+	var hashes []*redis.MapStringStringCmd
+	for _, k := range model.Kinds() {
+		hashes = append(hashes, tx.HGetAll(ctx, p.keys.modelValues(id, k)))
+	}
+	for _, part := range []string{"text", "ts", "quality"} {
+		hashes = append(hashes, tx.HGetAll(ctx, p.keys.modelPart(id, part)))
+	}
+	return hashes
+}
+
+// modelValues makes values of what queueValues has read.
+func (pl *plan) modelValues(id string, hashes []*redis.MapStringStringCmd) map[string]model.Value {
+	m, kinds := pl.models[id], model.Kinds()
 	text, ts, quality := hashes[len(kinds)].Val(), hashes[len(kinds)+1].Val(), hashes[len(kinds)+2].Val()
 	values := make(map[string]model.Value, len(m.kinds))
 	for i, k := range kinds {
@@ -49,7 +85,7 @@ func (p *Plane) Values(ctx context.Context, id string) (map[string]model.Value, 
 		values[name] = model.Value{Text: v, Kind: m.kinds[name], Time: valueTime(ts, pl.names[id], name)}
 	}
 	setQualities(values, quality, func(name string) (model.Kind, string) { return m.kinds[name], m.units[name] })
-	return values, nil
+	return values
 }
 
 // ChannelValues returns the current values of a channel's points, by point id.

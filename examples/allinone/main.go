@@ -33,7 +33,7 @@ import (
 func main() {
 	config := flag.String("config", "", "site file; without one, a simulated site is started and run")
 	redisURL := flag.String("redis", "", "Redis URL; without one, the store of the site file, or without a file a redis-server from PATH, else the embedded store")
-	listen := flag.String("listen", "", "address of the API and the page, loopback only; without one, that of the site file, else 127.0.0.1:8080")
+	listen := flag.String("listen", "", "address of the API and the page, loopback unless the site file has credentials; without one, that of the site file, else 127.0.0.1:8080")
 	north := flag.String("modbus", "127.0.0.1:1502", "address of the Modbus server of the simulated site, loopback only; empty for none")
 	data := flag.String("data", "", "folder in which a managed Redis keeps the data; without one nothing is kept")
 	flag.Parse()

@@ -37,7 +37,7 @@ func TestRun(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var out bytes.Buffer
-	require.NoError(t, run(ctx, options{seconds: 0.05, rounds: 1, parallel: 3, channels: 4, probes: 5, json: true}, &out, io.Discard))
+	require.NoError(t, run(ctx, options{seconds: 0.05, rounds: 1, parallel: 3, channels: 4, probes: 5, clients: 20, json: true}, &out, io.Discard))
 	var r report
 	require.NoError(t, json.Unmarshal(out.Bytes(), &r))
 
@@ -69,6 +69,10 @@ func TestRun(t *testing.T) {
 		require.Zero(t, l.Lost)
 	}
 	require.Positive(t, r.Modbus.Redis)
+	ws := r.WebSockets
+	require.Equal(t, 1, ws.Deaf)
+	require.Positive(t, ws.Values.Probes)
+	require.Zero(t, ws.Gone)
 
 	u := r.Update
 	require.Empty(t, u.Activate.Failure+u.Rollback.Failure+u.Flush.Failure)
@@ -208,7 +212,7 @@ func TestFigures(t *testing.T) {
 
 func TestWrongUse(t *testing.T) {
 	t.Parallel()
-	good := options{seconds: 1, rounds: 1, parallel: 1, channels: 1, probes: 1}
+	good := options{seconds: 1, rounds: 1, parallel: 1, channels: 1, probes: 1, clients: 1}
 	require.NoError(t, good.validate())
 	bad := good
 	bad.rounds = 0

@@ -25,6 +25,7 @@ type options struct {
 	parallel int
 	channels int
 	probes   int
+	clients  int
 	json     bool
 	only     string
 }
@@ -44,7 +45,8 @@ func main() {
 	flag.IntVar(&o.parallel, "parallel", 4, "goroutines of the parallel figure")
 	flag.IntVar(&o.channels, "channels", 20, "channels of 500 points and 5 models each")
 	flag.IntVar(&o.probes, "probes", 1000, "latency probes of each kind, for at most 20 × seconds")
-	flag.StringVar(&o.only, "only", "", "throughput, memory, embedded, modbus, latency or update (the last two measure the throughput of the batch path, too); empty means all")
+	flag.IntVar(&o.clients, "clients", 200, "WebSocket clients, a twentieth of which never read")
+	flag.StringVar(&o.only, "only", "", "throughput, memory, embedded, modbus, ws, latency or update (the last two measure the throughput of the batch path, too); empty means all")
 	flag.BoolVar(&o.json, "json", false, "print the result as JSON")
 	flag.Parse()
 
@@ -60,8 +62,10 @@ var errUsage = errors.New("wrong use")
 
 func (o options) validate() error {
 	switch {
-	case o.seconds <= 0 || o.rounds < 1 || o.parallel < 1 || o.channels < 1 || o.probes < 1:
-		return fmt.Errorf("%w: seconds, rounds, parallel, channels and probes are more than zero", errUsage)
+	case o.seconds <= 0 || o.rounds < 1 || o.parallel < 1 || o.channels < 1 || o.probes < 1 || o.clients < 1:
+		return fmt.Errorf("%w: seconds, rounds, parallel, channels, probes and clients are more than zero", errUsage)
+	case o.clients > 250: // an engine takes 256
+		return fmt.Errorf("%w: -clients %d: want at most 250", errUsage, o.clients)
 	case o.only != "" && !slices.Contains(parts, o.only):
 		return fmt.Errorf("%w: -only %.20q: want one of %s", errUsage, o.only, strings.Join(parts, ", "))
 	}
@@ -69,7 +73,7 @@ func (o options) validate() error {
 }
 
 // parts of a run.
-var parts = []string{"throughput", "memory", "embedded", "modbus", "latency", "update"}
+var parts = []string{"throughput", "memory", "embedded", "modbus", "latency", "update", "ws"}
 
 // wants: a Redis that is not the run's own has its script cache emptied only
 // where that is asked for.
@@ -190,6 +194,13 @@ func (b *bench) measure(ctx context.Context) error {
 			return fmt.Errorf("latency: %w", err)
 		}
 		b.report.Latency = l
+	}
+	if b.wants("ws") {
+		s, err := b.webSockets(ctx)
+		if err != nil {
+			return fmt.Errorf("WebSocket: %w", err)
+		}
+		b.report.WebSockets = s
 	}
 	if b.wants("update") {
 		u, err := b.update(ctx, maximum)

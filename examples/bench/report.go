@@ -24,6 +24,7 @@ type report struct {
 	Latency     *latency    `json:"latency,omitempty"`
 	Statistics  *statistics `json:"statistics,omitempty"`
 	Update      *update     `json:"update,omitempty"`
+	WebSockets  *webSockets `json:"websocket,omitempty"`
 
 	Modbus *modbusReport `json:"modbus,omitempty"`
 }
@@ -192,6 +193,9 @@ func (r *report) writeText(w io.Writer) error {
 	}
 	if r.Latency != nil {
 		r.Latency.text(&b)
+	}
+	if r.WebSockets != nil {
+		r.WebSockets.text(&b)
 	}
 	if r.Update != nil {
 		r.Update.text(&b)

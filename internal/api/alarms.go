@@ -142,7 +142,8 @@ func (h *Handler) desk(w http.ResponseWriter, r *http.Request,
 	if len(by) > 64 || len(comment) > 500 {
 		return problemf(http.StatusBadRequest, `field "by" has at most 64 bytes, "comment" at most 500`)
 	}
-	a, err := do(ctx, id, by, comment)
+	accessOf(r).target, accessOf(r).detail = id, comment
+	a, err := do(ctx, id, accessOf(r).user(by), comment)
 	if err != nil {
 		return err
 	}

@@ -95,6 +95,8 @@ func kindName(e *json.UnmarshalTypeError) string {
 		return "a number that can be stored"
 	case strings.HasPrefix(name, "int"):
 		return "a whole number"
+	case name == "bool":
+		return "true or false"
 	case name == "slice":
 		return "a list"
 	default:

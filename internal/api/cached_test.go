@@ -161,6 +161,7 @@ func benchmarkGet(b *testing.B, site planeSite, client redis.UniversalClient, ta
 	h := New(Config{Site: site})
 	defer func() { assert.NoError(b, h.Close(context.Background())) }()
 	r := httptest.NewRequest("GET", target, nil)
+	r.RemoteAddr = "127.0.0.1:50000"
 	r.Host = "127.0.0.1"
 	b.ReportAllocs()
 	var used float64

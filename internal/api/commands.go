@@ -18,48 +18,73 @@ func (h *Handler) control(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	wait, err := waits(r)
+	switch {
+	case err != nil:
+		return err
+	case wait:
+		return h.controlAndWait(w, r, c)
+	}
+	return h.submit(w, r, c)
+}
+
+// waits reports whether the answer is to wait for the final state.
+func waits(r *http.Request) (bool, error) {
 	switch wait := r.URL.Query().Get("wait"); wait {
 	case "", "1", "true":
-		return h.controlAndWait(w, r, c)
+		return true, nil
 	case "0", "false":
-		return h.submit(w, r, c)
+		return false, nil
 	default:
-		return problemf(http.StatusBadRequest, "wait=%.20q: want 0 or 1", wait)
+		return false, problemf(http.StatusBadRequest, "wait=%.20q: want 0 or 1", wait)
 	}
+}
+
+// commandBody is a command as a body has it.
+type commandBody struct {
+	value     *float64
+	key, user string
+	timeout   *int64
+}
+
+func (b *commandBody) fields() map[string]any {
+	return map[string]any{"value": &b.value, "key": &b.key, "timeout_ms": &b.timeout, "user": &b.user}
+}
+
+// command makes the command of the body, checked in form, and notes it for the
+// audit journal.
+func (b *commandBody) command(a *access, modelID, control string) (model.Command, error) {
+	if b.value == nil {
+		return model.Command{}, problemf(http.StatusBadRequest, `field "value" is missing: the value to write, in the point's unit`)
+	}
+	c := model.Command{Model: modelID, Control: control, Value: *b.value, Origin: origin, User: a.user(b.user), Key: b.key}
+	a.target, a.detail = c.Model+":"+c.Control, "value "+model.FormatValue(c.Value)
+	if b.timeout != nil {
+		// Compared before it is multiplied, for the product may overflow.
+		if *b.timeout < 1 || *b.timeout > model.MaxCommandTimeout.Milliseconds() {
+			return model.Command{}, problemf(http.StatusBadRequest, "field \"timeout_ms\" is %d: want 1 to %d",
+				*b.timeout, model.MaxCommandTimeout.Milliseconds())
+		}
+		c.Timeout = time.Duration(*b.timeout) * time.Millisecond
+	}
+	c = c.WithDefaults()
+	return c, c.Validate()
 }
 
 // readCommand makes the command that the request asks for, checked in form.
 func readCommand(w http.ResponseWriter, r *http.Request) (model.Command, error) {
-	var (
-		value     *float64
-		key, user string
-		timeout   *int64
-	)
-	err := readBody(w, r, false, map[string]any{"value": &value, "key": &key, "timeout_ms": &timeout, "user": &user})
-	if err != nil {
+	var b commandBody
+	if err := readBody(w, r, false, b.fields()); err != nil {
 		return model.Command{}, err
 	}
-	if value == nil {
-		return model.Command{}, problemf(http.StatusBadRequest, `field "value" is missing: the value to write, in the point's unit`)
-	}
-	c := model.Command{Model: r.PathValue("id"), Control: r.PathValue("name"), Value: *value, Origin: origin, User: user, Key: key}
 	// The header's draft has the key in quotes, most clients send it bare.
 	if header := strings.Trim(r.Header.Get("Idempotency-Key"), `"`); header != "" {
-		if key != "" && key != header {
+		if b.key != "" && b.key != header {
 			return model.Command{}, problemf(http.StatusBadRequest, `field "key" and header Idempotency-Key differ`)
 		}
-		c.Key = header
+		b.key = header
 	}
-	if timeout != nil {
-		// Compared before it is multiplied, for the product may overflow.
-		if *timeout < 1 || *timeout > model.MaxCommandTimeout.Milliseconds() {
-			return model.Command{}, problemf(http.StatusBadRequest, "field \"timeout_ms\" is %d: want 1 to %d",
-				*timeout, model.MaxCommandTimeout.Milliseconds())
-		}
-		c.Timeout = time.Duration(*timeout) * time.Millisecond
-	}
-	c = c.WithDefaults()
-	return c, c.Validate()
+	return b.command(accessOf(r), r.PathValue("id"), r.PathValue("name"))
 }
 
 // settleTime is how much longer than the command's own timeout the answer may
@@ -67,21 +92,26 @@ func readCommand(w http.ResponseWriter, r *http.Request) (model.Command, error) 
 const settleTime = 10 * time.Second
 
 func (h *Handler) controlAndWait(w http.ResponseWriter, r *http.Request, c model.Command) error {
-	// The server's own time limits are for short requests. Errors only mean that
-	// w has none.
-	rc := http.NewResponseController(w)
-	_ = rc.SetReadDeadline(time.Time{})
-	_ = rc.SetWriteDeadline(time.Time{})
+	takesLong(w)
 	ctx, cancel := context.WithTimeout(r.Context(), c.Timeout+settleTime)
 	defer cancel()
 	res, err := h.site.Control(ctx, c)
 	if err != nil {
 		return withRecord(err, res)
 	}
+	accessOf(r).commanded(res)
 	if res.State.OK() {
 		return h.ok(w, res)
 	}
 	return commandProblem(res)
+}
+
+// takesLong takes the server's own time limits away, which are for short requests.
+// Errors only mean that w has none.
+func takesLong(w http.ResponseWriter) {
+	rc := http.NewResponseController(w)
+	_ = rc.SetReadDeadline(time.Time{})
+	_ = rc.SetWriteDeadline(time.Time{})
 }
 
 // submit answers 202 for whatever state the record is in but rejected: the same
@@ -93,12 +123,22 @@ func (h *Handler) submit(w http.ResponseWriter, r *http.Request, c model.Command
 	if err != nil {
 		return withRecord(err, res)
 	}
+	accessOf(r).commanded(res)
 	if res.State == model.CommandRejected {
 		return commandProblem(res)
 	}
 	w.Header().Set("Location", "/commands/"+res.ID)
 	h.write(w, http.StatusAccepted, "application/json", res)
 	return nil
+}
+
+// commanded notes what came of a command for the audit journal.
+func (a *access) commanded(res model.CommandResult) {
+	a.result = string(res.State)
+	a.detail += "; command " + res.ID
+	if why := cmp.Or(res.Detail, res.Reason); why != "" {
+		a.detail += "; " + why
+	}
 }
 
 // withRecord adds what is known of the command to an error.
@@ -164,7 +204,8 @@ func (h *Handler) cancelCommand(w http.ResponseWriter, r *http.Request) error {
 	if len(by) > 64 {
 		return problemf(http.StatusBadRequest, `field "by" has more than 64 bytes`)
 	}
-	res, err := h.site.Cancel(ctx, id, by)
+	accessOf(r).target = id
+	res, err := h.site.Cancel(ctx, id, accessOf(r).user(by))
 	if err != nil {
 		return withRecord(err, res)
 	}

@@ -13,24 +13,22 @@
 //
 // # WebSocket
 //
-// A client gets a snapshot of all models, open alarms and channels, and then
-// what changes: "values" (at most every 200 ms, only what changed, the latest
-// value wins when the client is slow), "alarm" and "command" (every transition,
-// none left out: a client that falls too far behind is disconnected), "channel",
-// and a "heartbeat". When messages may have been lost on the way from the store,
-// a new snapshot follows. An event that comes near a snapshot may be contained in
-// it already. The client may send
+// The protocol is in docs/api.md and, as ServerMessage and ClientMessage, in
+// openapi.json. A client gets a snapshot and then what changes. Of a value the latest
+// wins when the client is slow; alarms and commands are all told, and a client that
+// falls too far behind with them is sent away with a code that says so (outbox.go).
+// What changed is encoded once for all who follow it. A client that comes back is
+// given what it missed from the journals (resume.go).
 //
-//	{"subscribe":{"models":["pcs1","bms1"]}}
-//
-// to receive the values of these models only; "models":null means all again. It
-// is answered with a snapshot.
+// The hub reads what the engine says has changed, at most every Config.Interval and
+// never more than half of the time.
 //
 // Nothing is read from the store for the WebSocket while nobody is connected.
 //
 // # Who may ask
 //
-// There is no login yet: whoever reaches the port may read and operate. What the
-// handler does refuse is the browser of somebody who can reach the port, driven
-// by a foreign web page (guard.go).
+// Package auth says who asks, the table of routes which role is needed. Whatever
+// changes something, and every attempt that is denied, goes to the log and to the
+// audit journal of the site. Beside that the handler refuses the browser of somebody
+// who may, driven by a foreign web page (guard.go).
 package api

@@ -22,12 +22,15 @@ type fakeSite struct {
 	err      error            // what every read answers
 	errs     map[string]error // what one method answers, by its name
 	boom     bool             // Models panics
+	panics   bool             // so does every other method
+	desks    error            // what Alarm, Acknowledge and CloseAlarm answer
 	channels []model.ChannelStatus
 	models   []model.Instance
 	points   map[string]map[string]model.Point
 	values   map[string]map[string]model.Value
 	alarms   []model.Alarm
 	events   []model.AlarmEvent
+	told     []model.CommandEvent
 	commands map[string]model.CommandResult
 	last     model.Command
 	demanded []string                  // channel and points
@@ -35,6 +38,10 @@ type fakeSite struct {
 	reads    int                       // calls of Values
 	kept     map[scripts.Answer][]byte // what Cached answers without building; nil keeps nothing
 	scripts  fakeScripts
+	audit    []model.AuditEntry
+	order    []string          // the commands as they came
+	given    map[string]string // records by the id that was given
+	reject   string            // the control of which commands are rejected
 	// end says how commands end; verified when empty.
 	end      model.CommandState
 	onSubmit func(model.CommandResult)
@@ -135,6 +142,9 @@ func (s *fakeSite) add(id, name string, channel int, points ...model.Point) {
 
 // failing returns what the method is to answer. The caller holds mu.
 func (s *fakeSite) failing(method string) error {
+	if s.panics {
+		panic("boom")
+	}
 	if err := s.errs[method]; err != nil {
 		return err
 	}
@@ -187,7 +197,13 @@ func (s *fakeSite) ChannelValues(_ context.Context, id string) (map[string]model
 func (s *fakeSite) Demand(id string, points ...string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.boom {
+		panic("boom")
+	}
 	s.demanded = append(s.demanded, id+" "+strings.Join(points, ","))
+	if id == "none" {
+		return fmt.Errorf("channel none: %w", scripts.ErrNotFound)
+	}
 	return s.failing("Demand")
 }
 
@@ -198,6 +214,18 @@ func (s *fakeSite) Models(context.Context) ([]model.Instance, error) {
 		panic("boom")
 	}
 	return slices.Clone(s.models), s.failing("Models")
+}
+
+func (s *fakeSite) EnableModel(_ context.Context, id string, enabled bool) (model.Instance, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for i := range s.models {
+		if s.models[i].ID == id {
+			s.models[i].Disabled = !enabled
+			return s.models[i], s.failing("EnableModel")
+		}
+	}
+	return model.Instance{}, fmt.Errorf("model %s: %w", id, scripts.ErrNotFound)
 }
 
 func (s *fakeSite) Points(id string) map[string]model.Point { return s.points[id] }
@@ -214,6 +242,44 @@ func (s *fakeSite) Values(_ context.Context, id string) (map[string]model.Value,
 		return nil, fmt.Errorf("model %s: %w", id, scripts.ErrNotFound)
 	}
 	return maps.Clone(values), nil
+}
+
+func (s *fakeSite) ValuesOf(_ context.Context, ids ...string) (map[string]map[string]model.Value, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reads += len(ids)
+	all := map[string]map[string]model.Value{}
+	for _, id := range ids {
+		if values, ok := s.values[id]; ok {
+			all[id] = maps.Clone(values)
+		}
+	}
+	return all, s.failing("Values")
+}
+
+func (s *fakeSite) CommandJournal(_ context.Context, after string, limit int) ([]model.CommandEvent, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var events []model.CommandEvent
+	for _, ev := range s.told {
+		if newer(ev.Position, after) && len(events) < limit {
+			events = append(events, ev)
+		}
+	}
+	return events, s.failing("CommandJournal")
+}
+
+func (s *fakeSite) JournalEnds(context.Context) (alarms, commands string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	alarms, commands = emptyJournal, emptyJournal
+	if n := len(s.events); n > 0 {
+		alarms = s.events[n-1].Position
+	}
+	if n := len(s.told); n > 0 {
+		commands = s.told[n-1].Position
+	}
+	return alarms, commands, s.failing("JournalEnds")
 }
 
 // Cached keeps every answer for ever once kept is made.
@@ -234,10 +300,9 @@ func (s *fakeSite) Cached(_ context.Context, a scripts.Answer, build func() ([]b
 }
 
 func (s *fakeSite) Control(ctx context.Context, c model.Command) (model.CommandResult, error) {
-	s.mu.Lock()
-	end := s.end
-	err := s.failing("Control")
-	s.mu.Unlock()
+	var end model.CommandState
+	var err error
+	s.set(func() { end, err = s.end, s.failing("Control") })
 	if err != nil {
 		return model.CommandResult{}, err
 	}
@@ -249,14 +314,18 @@ func (s *fakeSite) Control(ctx context.Context, c model.Command) (model.CommandR
 }
 
 func (s *fakeSite) Submit(_ context.Context, c model.Command) (model.CommandResult, error) {
-	s.mu.Lock()
-	end, tell, err := s.end, s.onSubmit, s.failing("Submit")
-	s.mu.Unlock()
+	var end model.CommandState
+	var tell func(model.CommandResult)
+	var err error
+	s.set(func() { end, tell, err = s.end, s.onSubmit, s.failing("Submit") })
 	if err != nil {
 		return model.CommandResult{}, err
 	}
 	if end != model.CommandRejected {
 		end = model.CommandQueued
+	}
+	if c.Control == s.reject {
+		end = model.CommandRejected
 	}
 	res := s.record(c, end)
 	if tell != nil {
@@ -268,7 +337,25 @@ func (s *fakeSite) Submit(_ context.Context, c model.Command) (model.CommandResu
 func (s *fakeSite) record(c model.Command, state model.CommandState) model.CommandResult {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	given := c.ID
+	c.ID = ""
 	s.last = c
+	if known, ok := s.given[given]; ok && given != "" { // the same command again
+		res := s.commands[known]
+		if state == "" {
+			state = model.CommandVerified
+		}
+		res.State = state
+		s.commands[known] = res
+		return res
+	}
+	s.order = append(s.order, c.Model+":"+c.Control)
+	defer func() {
+		if s.given == nil {
+			s.given = map[string]string{}
+		}
+		s.given[given] = fmt.Sprintf("c%d", len(s.commands))
+	}()
 	if state == "" {
 		state = model.CommandVerified
 	}
@@ -297,6 +384,9 @@ func (s *fakeSite) Cancel(_ context.Context, id, by string) (model.CommandResult
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	res, ok := s.commands[id]
+	if err := s.failing("Cancel"); err != nil {
+		return res, err
+	}
 	switch {
 	case !ok:
 		return res, fmt.Errorf("command %s: %w", id, scripts.ErrNotFound)
@@ -323,7 +413,7 @@ func (s *fakeSite) AlarmJournal(_ context.Context, after string, limit int) ([]m
 	defer s.mu.Unlock()
 	var events []model.AlarmEvent
 	for _, ev := range s.events {
-		if ev.Position > after && len(events) < limit {
+		if newer(ev.Position, after) && len(events) < limit {
 			events = append(events, ev)
 		}
 	}
@@ -340,9 +430,40 @@ func (s *fakeSite) CloseAlarm(_ context.Context, id, by, comment string) (model.
 	return s.desk(id, func(a *model.Alarm) { a.Status, a.AcknowledgedBy, a.Comment = model.AlarmClosed, by, comment })
 }
 
+func (s *fakeSite) Audit(_ context.Context, entries ...model.AuditEntry) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.failing("Audit"); err != nil {
+		return err
+	}
+	for _, e := range entries {
+		e.Position = fmt.Sprintf("%d-0", len(s.audit)+1)
+		s.audit = append(s.audit, e)
+	}
+	return nil
+}
+
+func (s *fakeSite) AuditJournal(_ context.Context, after string, limit int) ([]model.AuditEntry, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var entries []model.AuditEntry
+	for _, e := range s.audit {
+		if e.Position > after && len(entries) < limit {
+			entries = append(entries, e)
+		}
+	}
+	return entries, s.failing("AuditJournal")
+}
+
 func (s *fakeSite) desk(id string, do func(*model.Alarm)) (model.Alarm, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.panics {
+		panic("boom")
+	}
+	if s.desks != nil {
+		return model.Alarm{}, s.desks
+	}
 	for i := range s.alarms {
 		if s.alarms[i].ID == id {
 			do(&s.alarms[i])

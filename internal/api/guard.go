@@ -8,10 +8,10 @@ import (
 	"strings"
 )
 
-// As long as there is no login, being able to reach the port is the permission.
-// A person's browser can reach the port, and it runs the scripts of every web
-// page that the person opens. Two ways lead from such a page to a device, and
-// both are closed here:
+// Where no credentials are configured, being able to reach the port is the
+// permission. A person's browser can reach the port, and it runs the scripts of
+// every web page that the person opens. Two ways lead from such a page to a device,
+// and both are closed here, with credentials as well as without:
 //
 //   - DNS rebinding: the attacker's own name is made to resolve to this host, so
 //     that to the browser the page and the controller are one origin and it may

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/voltageems/voltage/internal/auth"
 	"github.com/voltageems/voltage/model"
 )
 
@@ -24,13 +25,18 @@ type Config struct {
 	// without port. "*" allows every name and with it DNS rebinding: only for
 	// where a proxy in front checks the name. Empty means none.
 	AllowedHosts []string
+	// Guard decides who asks. Nil means one without credentials: it serves this
+	// machine alone, and lets it do everything.
+	Guard *auth.Guard
+	// OpenProbes lets this machine read /metrics and /readyz without a credential.
+	OpenProbes bool
 	// ScriptUpdates lets requests change scripts and sync modes. Whoever can do so
 	// runs code in the store.
 	ScriptUpdates bool
-	// MaxClients is how many WebSockets may be open at once. Zero means 100.
+	// MaxClients is how many WebSockets may be open at once. Zero means 256.
 	MaxClients int
 	// Interval is the least time between two reads of changed values for
-	// WebSockets. Zero means 200 ms.
+	// WebSockets. Zero means 50 ms.
 	Interval time.Duration
 	// Version is shown in the metrics. Empty means the version of the module as
 	// the program was built with it.
@@ -44,11 +50,14 @@ func (c Config) withDefaults() Config {
 	if c.Clock == nil {
 		c.Clock = model.SystemClock
 	}
+	if c.Guard == nil {
+		c.Guard = auth.New(auth.Config{Clock: c.Clock})
+	}
 	if c.MaxClients <= 0 {
-		c.MaxClients = 100
+		c.MaxClients = 256
 	}
 	if c.Interval <= 0 {
-		c.Interval = 200 * time.Millisecond
+		c.Interval = 50 * time.Millisecond
 	}
 	if c.Version == "" {
 		c.Version = moduleVersion()
@@ -62,14 +71,19 @@ func (c Config) withDefaults() Config {
 type Handler struct {
 	site    Site
 	log     *slog.Logger
+	clock   model.Clock
+	guard   *auth.Guard
+	audit   *auditor
 	version string
 	anyHost bool
 	hosts   map[string]struct{}
 	mux     *http.ServeMux
 	hub     *hub
-	updates bool            // scripts may be changed
-	purpose func() purposes // what this build's scripts are for
-	verify  chan struct{}   // held while a script is verified: one at a time
+	updates bool // scripts may be changed
+	// openProbes: see Config.
+	openProbes bool
+	purpose    func() purposes // what this build's scripts are for
+	verify     chan struct{}   // held while a script is verified: one at a time
 
 	// requests ends with Close, and with it every request that still waits.
 	requests context.Context
@@ -81,7 +95,8 @@ type Handler struct {
 // New returns a handler for c.Site.
 func New(c Config) *Handler {
 	c = c.withDefaults()
-	h := &Handler{site: c.Site, log: c.Log, version: c.Version, hosts: map[string]struct{}{}, closed: make(chan struct{})}
+	h := &Handler{site: c.Site, log: c.Log, clock: c.Clock, guard: c.Guard, openProbes: c.OpenProbes, audit: newAuditor(c),
+		version: c.Version, hosts: map[string]struct{}{}, closed: make(chan struct{})}
 	for _, name := range c.AllowedHosts {
 		if name == "*" {
 			h.anyHost = true
@@ -132,15 +147,18 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 type startedWriter struct {
 	http.ResponseWriter
 	started bool
+	status  int
 }
 
 func (w *startedWriter) WriteHeader(status int) {
-	w.started = true
+	w.started, w.status = true, status
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *startedWriter) Write(b []byte) (int, error) {
-	w.started = true
+	if !w.started {
+		w.started, w.status = true, http.StatusOK
+	}
 	return w.ResponseWriter.Write(b)
 }
 
@@ -153,10 +171,10 @@ func (w *startedWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func (h *Handler) Update(u model.Update) { h.hub.update(u.Model) }
 
 // Alarm tells of a transition of an alarm.
-func (h *Handler) Alarm(ev model.AlarmEvent) { h.hub.event("alarm", ev) }
+func (h *Handler) Alarm(ev model.AlarmEvent) { h.hub.event("alarm", ev.Position, ev) }
 
 // Command tells of a transition of a command.
-func (h *Handler) Command(ev model.CommandEvent) { h.hub.event("command", ev) }
+func (h *Handler) Command(ev model.CommandEvent) { h.hub.event("command", ev.Position, ev) }
 
 // Channel tells of a channel's new status.
 func (h *Handler) Channel(s model.ChannelStatus) { h.hub.channel(s) }
@@ -178,6 +196,7 @@ func (h *Handler) Close(ctx context.Context) error {
 		go func() {
 			defer close(h.closed)
 			h.hub.close(closeGrace)
+			h.audit.close()
 		}()
 	})
 	select {

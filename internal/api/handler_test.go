@@ -21,9 +21,14 @@ import (
 	"github.com/voltageems/voltage/scripts"
 )
 
-// TestMain fails when goroutines of the package are left after all tests.
+// TestMain fails when an answer was not as openapi.json describes it, and when
+// goroutines of the package are left after all tests.
 func TestMain(m *testing.M) {
 	code := m.Run()
+	for _, text := range contract().bad {
+		fmt.Fprintln(os.Stderr, "not as openapi.json describes it:", text)
+		code = 1
+	}
 	for deadline := time.Now().Add(5 * time.Second); code == 0; runtime.Gosched() {
 		stacks := make([]byte, 1<<20)
 		text := string(stacks[:runtime.Stack(stacks, true)])
@@ -50,20 +55,31 @@ func newHandler(t *testing.T, site Site, change func(*Config)) *Handler {
 	return h
 }
 
+// do makes a request, whose answer has to be as openapi.json describes it.
 func do(h http.Handler, method, target, body string, header ...string) *httptest.ResponseRecorder {
+	w := ask(h, method, target, body, header...)
+	contract().observe(method, target, w)
+	return w
+}
+
+// ask is do for answers that a site does not give in earnest.
+func ask(h http.Handler, method, target, body string, header ...string) *httptest.ResponseRecorder {
 	var reader io.Reader
 	if body != "" {
 		reader = strings.NewReader(body)
 	}
 	r := httptest.NewRequest(method, target, reader)
-	r.Host = "127.0.0.1:8080"
+	r.Host, r.RemoteAddr = "127.0.0.1:8080", "127.0.0.1:50000"
 	if body != "" {
 		r.Header.Set("Content-Type", "application/json")
 	}
 	for i := 0; i+1 < len(header); i += 2 {
-		if header[i] == "Host" {
+		switch header[i] {
+		case "Host":
 			r.Host = header[i+1]
-		} else {
+		case "Remote":
+			r.RemoteAddr = header[i+1]
+		default:
 			r.Header.Set(header[i], header[i+1])
 		}
 	}
@@ -207,7 +223,7 @@ func TestSiteErrors(t *testing.T) {
 		} {
 			site := newFakeSite()
 			site.errs[method] = tt.err
-			w := do(newHandler(t, site, nil), "GET", path, "")
+			w := ask(newHandler(t, site, nil), "GET", path, "")
 			assert.Equal(t, tt.status, w.Code, path)
 			assert.Contains(t, w.Body.String(), tt.detail)
 			assert.NotContains(t, w.Body.String(), "10.0.0.1")

@@ -38,10 +38,13 @@ type hub struct {
 	cancel context.CancelFunc // ends ctx and with it active
 	wg     sync.WaitGroup     // clients and the goroutine
 	wake   chan struct{}
+	// resumes has an element for each client that reads the journals.
+	resumes chan struct{}
 
 	mu       sync.Mutex
 	closing  bool
-	reserved int // clients, and those about to become one
+	reserved int            // clients, and those about to become one
+	named    map[string]int // of them, by the name of their credential
 	clients  map[*client]struct{}
 	running  bool
 	dirty    map[string]struct{}            // models to read again
@@ -59,7 +62,7 @@ type hub struct {
 func newHub(c Config) *hub {
 	b := &hub{
 		site: c.Site, log: c.Log, clock: c.Clock, interval: c.Interval, maxClients: c.MaxClients,
-		wake: make(chan struct{}, 1), clients: map[*client]struct{}{},
+		wake: make(chan struct{}, 1), resumes: make(chan struct{}, maxResumes), named: map[string]int{}, clients: map[*client]struct{}{},
 		dirty: map[string]struct{}{}, told: map[string]model.ChannelStatus{},
 	}
 	b.ctx, b.cancel = context.WithCancel(context.Background())
@@ -95,7 +98,7 @@ func (b *hub) resync() {
 }
 
 // event hands a message that must not be left out to every client.
-func (b *hub) event(kind string, event any) {
+func (b *hub) event(kind, position string, event any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.clients) == 0 {
@@ -107,8 +110,8 @@ func (b *hub) event(kind string, event any) {
 		return
 	}
 	for c := range b.clients {
-		if !c.out.event(message{kind, body}) {
-			c.cancel(errSlow)
+		if c.sub.tells(kind) && !c.out.event(message{kind, body, position}) {
+			b.sendAway(c, errSlow)
 		}
 	}
 }
@@ -130,7 +133,9 @@ func (b *hub) sendChannel(s model.ChannelStatus) {
 		return
 	}
 	for c := range b.clients {
-		c.out.channel(s.ID, body)
+		if c.sub.channels {
+			c.out.channel(s.ID, body)
+		}
 	}
 }
 
@@ -141,8 +146,18 @@ func (b *hub) count() int {
 	return len(b.clients)
 }
 
-// reserve takes a place for a client. It is given back by release.
-func (b *hub) reserve() error {
+// sendAway ends a client that does not keep up or behave: it gets nothing any more
+// but, where that still gets through, the reason. The caller holds mu.
+func (b *hub) sendAway(c *client, why error) {
+	delete(b.clients, c)
+	if c.away.CompareAndSwap(nil, &why) {
+		close(c.sent)
+	}
+}
+
+// reserve takes a place for a client. It is given back by release. Somebody with a
+// name gets at most half of all places, so that others find one, too.
+func (b *hub) reserve(name string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closing {
@@ -151,14 +166,21 @@ func (b *hub) reserve() error {
 	if b.reserved >= b.maxClients {
 		return problemf(http.StatusServiceUnavailable, "%d WebSockets are open, and there may be no more", b.maxClients)
 	}
+	if most := max(1, b.maxClients/2); name != "" && b.named[name] >= most {
+		return problemf(http.StatusServiceUnavailable, "%d WebSockets of %s are open, and there may be no more", most, name)
+	}
 	b.reserved++
+	b.named[name]++
 	b.wg.Add(1)
 	return nil
 }
 
-func (b *hub) release() {
+func (b *hub) release(name string) {
 	b.mu.Lock()
 	b.reserved--
+	if b.named[name]--; b.named[name] == 0 {
+		delete(b.named, name)
+	}
 	b.mu.Unlock()
 	b.wg.Done()
 }
@@ -185,11 +207,11 @@ func (b *hub) remove(c *client) {
 	b.poke() // the goroutine may have nothing left to do
 }
 
-// subscribe limits the models of a client; nil means all.
-func (b *hub) subscribe(c *client, models map[string]struct{}) {
+// subscribe replaces what a client is told.
+func (b *hub) subscribe(c *client, sub *subscription) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	c.models, c.wants = models, true
+	c.sub, c.wants = sub, true
 	c.asked++
 	b.poke()
 }
@@ -236,8 +258,11 @@ func (b *hub) run() {
 			}
 		}
 		retry = nil
-		b.next = b.clock.Now().Add(b.interval)
-		if err := b.pass(); err != nil {
+		began := b.clock.Now()
+		err := b.pass()
+		// However long a reading takes, the store has as much time for others.
+		b.next = began.Add(max(b.interval, 2*b.clock.Now().Sub(began)))
+		if err != nil {
 			b.failed(err)
 			b.next = b.clock.Now().Add(retryInterval)
 			retry = b.clock.After(retryInterval)

@@ -243,3 +243,54 @@ func TestPageInBrowser(t *testing.T) {
 	assert.Contains(t, row("PV inverter", "temperature"), "12.5")
 	assert.Equal(t, "false", b.eval(form+`.querySelector('button').disabled`))
 }
+
+// The page asks for a credential, keeps it in the tab, and shows what the role allows.
+func TestPageAsksForALogin(t *testing.T) {
+	t.Parallel()
+	b := startBrowser(t)
+	site := newFakeSite()
+	site.shift(time.Since(start))
+	h := newHandler(t, site, withKeys)
+	server := httptest.NewServer(h)
+	defer server.Close()
+	login := func(key string) {
+		b.eval(`(() => { document.getElementById('credential').value = '` + key + `'; document.getElementById('login').requestSubmit(); })()`)
+	}
+	live := `document.body.dataset.link === 'live' && document.querySelectorAll('.card').length === 5`
+	b.call("Page.navigate", map[string]any{"url": server.URL}, nil)
+	b.wait(`document.getElementById('login')`)
+	assert.Equal(t, "0", b.eval(`document.querySelectorAll('.card').length`))
+	b.shot("login-light", 1280, "light")
+	b.shot("login-narrow", 400, "dark")
+	login("wrong")
+	b.wait(`document.querySelector('#login .trouble').textContent.includes('not accepted')`)
+	login("viewer")
+	b.wait(live)
+	visible := `[...document.querySelectorAll('[data-operate]')].filter((x) => x.offsetParent !== null).length`
+	assert.Equal(t, "0", b.eval(visible), "who reads only sees nothing to operate")
+	assert.Equal(t, "the viewer (viewer)", b.eval(`document.getElementById('who-name').textContent`))
+	b.shot("viewer-light", 1280, "light")
+	b.eval(`location.reload()`)
+	b.wait(live)
+	b.eval(`document.getElementById('logout').click()`)
+	b.wait(`document.getElementById('login')`)
+	login("operator")
+	b.wait(live)
+	assert.NotEqual(t, "0", b.eval(visible))
+	form := `[...document.querySelectorAll('form')].find((f) => f.innerText.includes('Active power setpoint'))`
+	b.eval(`(() => { const f = ` + form + `; f.querySelector('input').value = '25.5'; f.requestSubmit(); })()`)
+	b.wait(form + `.querySelector('.chip')`)
+	b.wait(`true`)
+	require.Eventually(t, func() bool {
+		site.mu.Lock()
+		defer site.mu.Unlock()
+		return site.last.User == "the operator"
+	}, 20*time.Second, time.Millisecond)
+	b.shot("operator-light", 1280, "light")
+	for _, text := range b.errors {
+		assert.Contains(t, text, "status of 401", "the page runs without errors but those of the logins that were refused")
+	}
+	for _, e := range site.entries() {
+		assert.NotContains(t, e.Target+e.Detail, "voltage.bearer")
+	}
+}

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"reflect"
 	"slices"
@@ -71,7 +70,11 @@ func (b *hub) serve(ctx context.Context, dirty map[string]struct{}, waiting map[
 		b.mu.Unlock()
 	}
 	var alarms []model.Alarm
+	ends := map[string]string{}
 	if len(waiting) > 0 {
+		if ends["alarms"], ends["commands"], err = b.site.JournalEnds(ctx); err != nil {
+			return err
+		}
 		if alarms, err = b.site.Alarms(ctx); err != nil {
 			return err
 		}
@@ -86,10 +89,10 @@ func (b *hub) serve(ctx context.Context, dirty map[string]struct{}, waiting map[
 	}
 	b.mu.Unlock()
 	// Encoded outside of the lock, for the callbacks must not wait for that.
-	maker := snapshotMaker{hub: b, alarms: alarms, channels: channels}
+	maker := snapshotMaker{hub: b, alarms: alarms, channels: channels, ends: ends}
 	snapshots := make(map[*client][]byte, len(waiting))
 	for c, r := range waiting {
-		if snapshots[c], err = maker.make(r.models); err != nil {
+		if snapshots[c], err = maker.make(r.sub); err != nil {
 			return err
 		}
 	}
@@ -100,7 +103,7 @@ func (b *hub) serve(ctx context.Context, dirty map[string]struct{}, waiting map[
 // deliver hands out snapshots to those who wait for one, and the changes to the
 // others. Channels is nil when they were not read.
 func (b *hub) deliver(waiting map[*client]request, snapshots map[*client][]byte,
-	changes map[string]map[string]json.RawMessage, channels []model.ChannelStatus, first bool,
+	changes map[string]*change, channels []model.ChannelStatus, first bool,
 ) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -110,9 +113,9 @@ func (b *hub) deliver(waiting map[*client]request, snapshots map[*client][]byte,
 			c.wants = c.asked != r.nth // it asked again meanwhile
 			continue
 		}
-		for id, values := range changes {
-			if c.follows(id) {
-				c.out.values(id, values)
+		for _, ch := range changes {
+			if names, ok := c.sub.follows(ch.model); ok {
+				c.out.values(ch, names)
 			}
 		}
 	}

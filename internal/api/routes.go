@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/voltageems/voltage/model"
 )
 
 // A route is one line of the API. serve writes the answer, or returns the error
@@ -13,46 +15,68 @@ import (
 type route struct {
 	method string
 	path   string // as http.ServeMux takes it, without the method
-	serve  func(w http.ResponseWriter, r *http.Request) error
+	// id names the operation in openapi.json and in the audit journal.
+	id string
+	// role is the least that may do it.
+	role  model.Role
+	serve func(w http.ResponseWriter, r *http.Request) error
+	// probe: the configuration may open it to this machine.
+	probe bool
 }
 
-// routes is the whole API. Mux and the test of the OpenAPI description are made
-// from it.
+// anybody is for routes that need no credential: they tell nothing of the site.
+const anybody model.Role = ""
+
+// The roles, short, for the table.
+const (
+	viewer   = model.RoleViewer
+	operator = model.RoleOperator
+	engineer = model.RoleEngineer
+	admin    = model.RoleAdmin
+)
+
+// routes is the whole API. The mux, who may do what, the audit journal and the
+// test of the OpenAPI description are made from it.
 func (h *Handler) routes() []route {
 	return []route{
-		{"GET", "/healthz", h.health},
-		{"GET", "/readyz", h.ready},
-		{"GET", "/metrics", h.metrics},
-		{"GET", "/channels", h.channels},
-		{"GET", "/channels/{id}", h.channel},
-		{"GET", "/channels/{id}/values", h.channelValues},
-		{"POST", "/channels/{id}/read", h.demand},
-		{"GET", "/models", h.models},
-		{"GET", "/models/{id}", h.model},
-		{"GET", "/models/{id}/values", h.modelValues},
-		{"POST", "/models/{id}/control/{name}", h.control},
-		{"GET", "/commands/{id}", h.command},
-		{"POST", "/commands/{id}/cancel", h.cancelCommand},
-		{"GET", "/alarms", h.alarms},
-		{"GET", "/alarms/journal", h.alarmJournal},
-		{"GET", "/alarms/{id}", h.alarm},
-		{"POST", "/alarms/{id}/ack", h.acknowledge},
-		{"POST", "/alarms/{id}/close", h.closeAlarm},
-		{"GET", "/scripts", h.scripts},
-		{"GET", "/scripts/journal", h.scriptJournal},
-		{"GET", "/scripts/{name}", h.script},
-		{"GET", "/scripts/{name}/source", h.scriptSource},
-		{"POST", "/scripts/{name}/verify", h.verifyScript},
-		{"POST", "/scripts/{name}/activate", h.activateScript},
-		{"POST", "/scripts/{name}/rollback", h.rollbackScript},
-		{"PUT", "/scripts/{name}/canary", h.canaryScript},
-		{"DELETE", "/scripts/{name}/canary", h.endCanary},
-		{"GET", "/sync", h.syncModes},
-		{"PUT", "/sync", h.setSyncMode},
-		{"GET", "/ws", h.webSocket},
-		{"GET", "/openapi.json", h.openAPI},
-		{"GET", "/{$}", h.page},
-		{"GET", "/page/{file}", h.pageFile},
+		{method: "GET", path: "/healthz", id: "health", role: anybody, serve: h.health},
+		{method: "GET", path: "/readyz", id: "ready", role: viewer, serve: h.ready, probe: true},
+		{method: "GET", path: "/metrics", id: "metrics", role: viewer, serve: h.metrics, probe: true},
+		{method: "GET", path: "/channels", id: "channels", role: viewer, serve: h.channels},
+		{method: "GET", path: "/channels/{id}", id: "channel", role: viewer, serve: h.channel},
+		{method: "GET", path: "/channels/{id}/values", id: "channelValues", role: viewer, serve: h.channelValues},
+		{method: "POST", path: "/channels/{id}/read", id: "demand", role: operator, serve: h.demand},
+		{method: "GET", path: "/models", id: "models", role: viewer, serve: h.models},
+		{method: "GET", path: "/models/{id}", id: "model", role: viewer, serve: h.model},
+		{method: "GET", path: "/models/{id}/values", id: "modelValues", role: viewer, serve: h.modelValues},
+		{method: "PUT", path: "/models/{id}/enabled", id: "enableModel", role: engineer, serve: h.enableModel},
+		{method: "GET", path: "/values", id: "values", role: viewer, serve: h.values},
+		{method: "POST", path: "/control", id: "controlMany", role: operator, serve: h.controlMany},
+		{method: "POST", path: "/models/{id}/control/{name}", id: "control", role: operator, serve: h.control},
+		{method: "GET", path: "/commands/{id}", id: "command", role: viewer, serve: h.command},
+		{method: "POST", path: "/commands/{id}/cancel", id: "cancelCommand", role: operator, serve: h.cancelCommand},
+		{method: "GET", path: "/alarms", id: "alarms", role: viewer, serve: h.alarms},
+		{method: "GET", path: "/alarms/journal", id: "alarmJournal", role: viewer, serve: h.alarmJournal},
+		{method: "GET", path: "/alarms/{id}", id: "alarm", role: viewer, serve: h.alarm},
+		{method: "POST", path: "/alarms/{id}/ack", id: "acknowledgeAlarm", role: operator, serve: h.acknowledge},
+		{method: "POST", path: "/alarms/{id}/close", id: "closeAlarm", role: operator, serve: h.closeAlarm},
+		{method: "GET", path: "/scripts", id: "scripts", role: viewer, serve: h.scripts},
+		{method: "GET", path: "/scripts/journal", id: "scriptJournal", role: viewer, serve: h.scriptJournal},
+		{method: "GET", path: "/scripts/{name}", id: "script", role: viewer, serve: h.script},
+		{method: "GET", path: "/scripts/{name}/source", id: "scriptSource", role: viewer, serve: h.scriptSource},
+		{method: "POST", path: "/scripts/{name}/verify", id: "verifyScript", role: admin, serve: h.verifyScript},
+		{method: "POST", path: "/scripts/{name}/activate", id: "activateScript", role: admin, serve: h.activateScript},
+		{method: "POST", path: "/scripts/{name}/rollback", id: "rollbackScript", role: admin, serve: h.rollbackScript},
+		{method: "PUT", path: "/scripts/{name}/canary", id: "canaryScript", role: admin, serve: h.canaryScript},
+		{method: "DELETE", path: "/scripts/{name}/canary", id: "endCanary", role: admin, serve: h.endCanary},
+		{method: "GET", path: "/sync", id: "syncModes", role: viewer, serve: h.syncModes},
+		{method: "PUT", path: "/sync", id: "setSyncMode", role: engineer, serve: h.setSyncMode},
+		{method: "GET", path: "/session", id: "session", role: viewer, serve: h.session},
+		{method: "GET", path: "/audit", id: "audit", role: admin, serve: h.auditJournal},
+		{method: "GET", path: "/ws", id: "webSocket", role: viewer, serve: h.webSocket},
+		{method: "GET", path: "/openapi.json", id: "openAPI", role: viewer, serve: h.openAPI},
+		{method: "GET", path: "/{$}", id: "page", role: anybody, serve: h.page},
+		{method: "GET", path: "/page/{file}", id: "pageFile", role: anybody, serve: h.pageFile},
 	}
 }
 
@@ -103,8 +127,21 @@ func (h *Handler) dispatch(w http.ResponseWriter, r *http.Request, methods map[s
 			return
 		}
 	}
-	if err := rt.serve(w, r); err != nil {
+	r, err := h.admit(w, r, rt)
+	if err != nil {
 		h.fail(w, r, err)
+		return
+	}
+	if method == http.MethodGet {
+		if err := rt.serve(w, r); err != nil {
+			h.fail(w, r, err)
+		}
+		return
+	}
+	answer := &startedWriter{ResponseWriter: w, status: http.StatusInternalServerError} // of a panic
+	defer func() { h.audited(accessOf(r), rt, answer.status, err) }()
+	if err = rt.serve(answer, r); err != nil {
+		h.fail(answer, r, err)
 	}
 }
 

@@ -179,6 +179,7 @@ func (h *Handler) activateScript(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer done()
 	s, err := c.script(ctx, store, name)
+	accessOf(r).detail = strings.TrimSuffix("version "+s.Version+"; "+accessOf(r).detail, "; ")
 	if err == nil {
 		err = store.ActivateScript(ctx, s, c.change)
 	}
@@ -218,6 +219,7 @@ func (h *Handler) canaryScript(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	s, err := c.script(ctx, store, name)
+	accessOf(r).detail = strings.TrimSuffix("version "+s.Version+" for "+strings.Join(channels, " ")+"; "+accessOf(r).detail, "; ")
 	if err == nil {
 		err = store.CanaryScript(ctx, s, channels, c.change)
 	}
@@ -299,6 +301,8 @@ func (h *Handler) setSyncMode(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	a := accessOf(r)
+	a.target, a.detail = strings.Join(channels, " "), strings.TrimSuffix("mode "+mode+"; "+a.detail, "; ")
 	if err := store.SetSyncMode(ctx, m, channels, c); err != nil {
 		return scriptProblem(err)
 	}
@@ -311,6 +315,7 @@ func (h *Handler) scriptOf(r *http.Request) (ScriptStore, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
+	accessOf(r).target = name
 	store, err := h.site.ScriptStore()
 	return store, name, err
 }
@@ -328,7 +333,7 @@ func (h *Handler) mayChange() error {
 		return nil
 	}
 	return problemf(http.StatusForbidden,
-		"scripts are not changed over HTTP, for whoever reaches the port could run code in the store: set scripts.updates in the configuration to allow it")
+		"scripts are not changed over HTTP, for that runs code in the store: set scripts.updates in the configuration to allow it")
 }
 
 // verifying waits until no other script is verified, which takes the processor

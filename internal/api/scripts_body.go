@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"strings"
 
 	"github.com/voltageems/voltage/model"
 	"github.com/voltageems/voltage/scripts"
@@ -64,7 +65,9 @@ func readChange(w http.ResponseWriter, r *http.Request, optional bool, fields ma
 	if !model.PlainText(c.By, 64) || !model.PlainText(c.Reason, 500) {
 		return c, problemf(http.StatusBadRequest, `fields "by" and "reason" are plain text of at most 64 and 500 bytes`)
 	}
-	if c.By == "" {
+	a := accessOf(r)
+	a.detail = strings.TrimPrefix(a.detail+"; "+c.Reason, "; ")
+	if c.By = a.user(c.By); c.By == "" {
 		c.By = "http"
 	}
 	return c, nil

@@ -25,9 +25,15 @@ type Site interface {
 	Demand(channelID string, points ...string) error
 	// Models returns every model, the disabled ones as well.
 	Models(ctx context.Context) ([]model.Instance, error)
+	// EnableModel lets commands to a model or refuses them, and returns it as it is
+	// then. scripts.ErrConflict where its definition keeps it disabled.
+	EnableModel(ctx context.Context, id string, enabled bool) (model.Instance, error)
 	// Values returns a model's values by point name. A value with a zero Time
 	// was never good.
 	Values(ctx context.Context, id string) (map[string]model.Value, error)
+	// ValuesOf returns the values of several models at once, by model and name;
+	// models that do not exist are not in it.
+	ValuesOf(ctx context.Context, ids ...string) (map[string]map[string]model.Value, error)
 	// Cached returns what build makes, or what it made before while that is true.
 	// The bytes are the caller's. It fails only where build does.
 	Cached(ctx context.Context, a scripts.Answer, build func() ([]byte, error)) ([]byte, error)
@@ -40,6 +46,9 @@ type Site interface {
 	Command(ctx context.Context, id string) (model.CommandResult, error)
 	// Cancel takes back a command that was not sent yet.
 	Cancel(ctx context.Context, id, by string) (model.CommandResult, error)
+	// CommandJournal returns up to limit transitions after a position; "" is the
+	// oldest that is kept.
+	CommandJournal(ctx context.Context, after string, limit int) ([]model.CommandEvent, error)
 	// Alarms returns every open alarm.
 	Alarms(ctx context.Context) ([]model.Alarm, error)
 	// Alarm returns one alarm, also a closed one while its record is kept.
@@ -47,6 +56,9 @@ type Site interface {
 	// AlarmJournal returns up to limit transitions after a position; "" is the
 	// oldest that is kept.
 	AlarmJournal(ctx context.Context, after string, limit int) ([]model.AlarmEvent, error)
+	// JournalEnds returns the positions of the newest alarm and command transitions,
+	// "0" where there is none.
+	JournalEnds(ctx context.Context) (alarms, commands string, err error)
 	// Acknowledge and CloseAlarm return the alarm as it is afterwards.
 	Acknowledge(ctx context.Context, id, by, comment string) (model.Alarm, error)
 	CloseAlarm(ctx context.Context, id, by, comment string) (model.Alarm, error)
@@ -57,6 +69,11 @@ type Site interface {
 	// Servers returns the state of the servers towards other systems that this
 	// process runs. It does no I/O.
 	Servers() []model.ServerStatus
+	// Audit appends entries to the audit journal.
+	Audit(ctx context.Context, entries ...model.AuditEntry) error
+	// AuditJournal returns up to limit entries after a position; "" is the oldest
+	// that is kept.
+	AuditJournal(ctx context.Context, after string, limit int) ([]model.AuditEntry, error)
 	// ScriptStats returns what the script calls of this process came to, by script.
 	// It does no I/O.
 	ScriptStats() []scripts.ScriptStats

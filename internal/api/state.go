@@ -4,12 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"github.com/voltageems/voltage/model"
-	"github.com/voltageems/voltage/scripts"
 )
 
 // state is what the clients were last told: the models and their values, each
@@ -26,9 +25,9 @@ type state struct {
 // or changed in their definition, or that a value is gone: what a list of changes
 // cannot say.
 func (s *state) read(ctx context.Context, site Site, dirty map[string]struct{}, list, full bool) (
-	now *state, changes map[string]map[string]json.RawMessage, redefined bool, err error,
+	now *state, changes map[string]*change, redefined bool, err error,
 ) {
-	now = &state{values: map[string]map[string]json.RawMessage{}}
+	now, changes = &state{values: map[string]map[string]json.RawMessage{}}, map[string]*change{}
 	if s != nil {
 		now.models = s.models
 	}
@@ -43,33 +42,68 @@ func (s *state) read(ctx context.Context, site Site, dirty map[string]struct{}, 
 		}
 	}
 	redefined = s == nil || !reflect.DeepEqual(now.models, s.models)
-	changes = map[string]map[string]json.RawMessage{}
+	var due []string
 	for id := range now.models {
+		if s != nil {
+			before, known := s.values[id]
+			if _, isDirty := dirty[id]; known && !isDirty && !full {
+				now.values[id] = before
+				continue
+			}
+		}
+		due = append(due, id)
+	}
+	read, err := site.ValuesOf(ctx, due...)
+	if err != nil {
+		return nil, nil, false, fmt.Errorf("reading the values of the models: %w", err)
+	}
+	for _, id := range due {
 		var before map[string]json.RawMessage
 		known := false
 		if s != nil {
 			before, known = s.values[id]
 		}
-		if _, isDirty := dirty[id]; known && !isDirty && !full {
-			now.values[id] = before
+		values, ok := read[id]
+		if !ok { // removed since the models were listed, or not stored yet
+			redefined = redefined || known
 			continue
 		}
-		values, err := readValues(ctx, site, id)
-		if errors.Is(err, scripts.ErrNotFound) {
-			redefined = redefined || known
-			continue // removed since the models were listed, or not stored yet
+		encoded := make(map[string]json.RawMessage, len(values))
+		for name, v := range values {
+			if encoded[name], err = json.Marshal(newValueForm(v)); err != nil {
+				return nil, nil, false, fmt.Errorf("value %s of model %s: %w", name, id, err)
+			}
 		}
-		if err != nil {
-			return nil, nil, false, err
-		}
-		now.values[id] = values
-		changed, gone := difference(before, values)
+		now.values[id] = encoded
+		changed, gone := difference(before, encoded)
 		redefined = redefined || gone
 		if len(changed) > 0 {
-			changes[id] = changed
+			if changes[id], err = newChange(id, changed); err != nil {
+				return nil, nil, false, err
+			}
 		}
 	}
 	return now, changes, redefined, nil
+}
+
+// change is what changed in a model. It is made once for all clients, which must not
+// change it.
+type change struct {
+	model  string
+	values map[string]json.RawMessage
+	text   []byte // as a member of a JSON object: the id, and the values
+}
+
+func newChange(id string, values map[string]json.RawMessage) (*change, error) {
+	name, err := json.Marshal(id)
+	if err != nil {
+		return nil, fmt.Errorf("model %q: %w", id, err)
+	}
+	body, err := json.Marshal(values)
+	if err != nil {
+		return nil, fmt.Errorf("values of model %s: %w", id, err)
+	}
+	return &change{id, values, slices.Concat(name, []byte{':'}, body)}, nil
 }
 
 func readModels(ctx context.Context, site Site) (map[string]modelForm, error) {
@@ -82,20 +116,6 @@ func readModels(ctx context.Context, site Site) (map[string]modelForm, error) {
 		forms[m.ID] = newModelForm(site, m.Clone())
 	}
 	return forms, nil
-}
-
-func readValues(ctx context.Context, site Site, id string) (map[string]json.RawMessage, error) {
-	values, err := site.Values(ctx, id)
-	if err != nil {
-		return nil, fmt.Errorf("reading the values of model %s: %w", id, err)
-	}
-	encoded := make(map[string]json.RawMessage, len(values))
-	for name, v := range values {
-		if encoded[name], err = json.Marshal(newValueForm(v)); err != nil {
-			return nil, fmt.Errorf("value %s of model %s: %w", name, id, err)
-		}
-	}
-	return encoded, nil
 }
 
 // difference returns what of after is new or differs, and whether anything of
@@ -121,39 +141,48 @@ type snapshotModel struct {
 	Values map[string]json.RawMessage `json:"values"`
 }
 
-// snapshotMaker makes the snapshots of one pass; those who follow all models
-// share one.
+// snapshotMaker makes the snapshots of one pass; those who follow everything share
+// one.
 type snapshotMaker struct {
 	hub      *hub
 	alarms   []model.Alarm
 	channels []model.ChannelStatus
+	ends     map[string]string // of the journals, before alarms were read
 	whole    []byte
 }
 
-func (m *snapshotMaker) make(only map[string]struct{}) ([]byte, error) {
-	if only == nil && m.whole != nil {
+func (m *snapshotMaker) make(sub *subscription) ([]byte, error) {
+	if sub.whole() && m.whole != nil {
 		return m.whole, nil
 	}
 	state := m.hub.cache
 	models := map[string]snapshotModel{}
 	for id, form := range state.models {
-		if _, ok := only[id]; !ok && only != nil {
+		names, ok := sub.follows(id)
+		if !ok {
 			continue
 		}
 		values := state.values[id]
 		if values == nil {
 			values = map[string]json.RawMessage{}
 		}
-		models[id] = snapshotModel{modelForm: form, Values: values}
+		models[id] = snapshotModel{modelForm: form, Values: only(values, names)}
+	}
+	alarms, channels := list(m.alarms), list(m.channels)
+	if !sub.alarms {
+		alarms = []model.Alarm{}
+	}
+	if !sub.channels {
+		channels = []model.ChannelStatus{}
 	}
 	body, err := json.Marshal(map[string]any{
-		"site": m.hub.site.Name(), "now": m.hub.clock.Now().UnixMilli(),
-		"models": models, "alarms": list(m.alarms), "channels": list(m.channels),
+		"site": m.hub.site.Name(), "now": m.hub.clock.Now().UnixMilli(), "models": models, "alarms": alarms, "channels": channels,
+		"positions": m.ends,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("snapshot: %w", err)
 	}
-	if only == nil {
+	if sub.whole() {
 		m.whole = body
 	}
 	return body, nil

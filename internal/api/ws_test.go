@@ -1,9 +1,13 @@
 package api
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -15,25 +19,36 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/voltageems/voltage/internal/auth"
 	"github.com/voltageems/voltage/model"
 	"github.com/voltageems/voltage/scripts"
 )
 
 // received is any message of the server.
 type received struct {
-	Type     string                     `json:"type"`
-	Seq      int64                      `json:"seq"`
-	Site     string                     `json:"site"`
-	Now      int64                      `json:"now"`
-	Models   map[string]receivedModel   `json:"models"`
-	Alarms   []model.Alarm              `json:"alarms"`
-	Channels []model.ChannelStatus      `json:"channels"`
-	Model    string                     `json:"model"`
-	Values   map[string]json.RawMessage `json:"values"`
-	Event    json.RawMessage            `json:"event"`
-	Channel  model.ChannelStatus        `json:"channel"`
-	Message  string                     `json:"message"`
+	Type     string                   `json:"type"`
+	Seq      int64                    `json:"seq"`
+	Site     string                   `json:"site"`
+	Now      int64                    `json:"now"`
+	Models   map[string]receivedModel `json:"models"`
+	Alarms   []model.Alarm            `json:"alarms"`
+	Channels []model.ChannelStatus    `json:"channels"`
+	Model    string                   `json:"-"`
+	// Of "values", where it is of one model: that model and its values.
+	Values   map[string]json.RawMessage            `json:"-"`
+	All      map[string]map[string]json.RawMessage `json:"values"`
+	Event    json.RawMessage                       `json:"event"`
+	Channel  model.ChannelStatus                   `json:"channel"`
+	Message  string                                `json:"message"`
+	ID       json.RawMessage                       `json:"id"`
+	Commands string                                `json:"commands"`
+	// What is an alarm's list in a snapshot is a word in "resumed".
+	AlarmWord string            `json:"-"`
+	Positions map[string]string `json:"positions"`
 }
+
+// AlarmsState is the word for the alarms in "resumed".
+func (m received) AlarmsState() string { return m.AlarmWord }
 
 type receivedModel struct {
 	modelForm
@@ -41,9 +56,10 @@ type receivedModel struct {
 }
 
 type peer struct {
-	t    *testing.T
-	conn *websocket.Conn
-	seq  int64
+	t      *testing.T
+	conn   *websocket.Conn
+	seq    int64
+	strict bool // whole events are as openapi.json describes them
 }
 
 func serve(t *testing.T, h *Handler) *httptest.Server {
@@ -78,8 +94,24 @@ func (p *peer) next() received {
 	defer cancel()
 	_, body, err := p.conn.Read(ctx)
 	require.NoError(p.t, err)
+	var whole any
+	require.NoError(p.t, json.Unmarshal(body, &whole))
+	// Most tests tell of events that have next to nothing in them.
+	if kind := whole.(object)["type"]; p.strict || kind != "alarm" && kind != "command" && kind != "channel" {
+		require.NoError(p.t, contract().check(object{"$ref": "#/components/schemas/ServerMessage"}, whole, "message"))
+	}
 	var m received
+	var words struct{ Type, Alarms string }
+	if json.Unmarshal(body, &words) == nil && words.Type == "resumed" {
+		m.AlarmWord = words.Alarms
+		body = bytes.Replace(body, []byte(`"alarms":"`+words.Alarms+`"`), []byte(`"alarms":[]`), 1)
+	}
 	require.NoError(p.t, json.Unmarshal(body, &m), string(body))
+	if len(m.All) == 1 {
+		for m.Model, m.Values = range m.All {
+			break
+		}
+	}
 	p.seq++
 	require.Equal(p.t, p.seq, m.Seq)
 	return m
@@ -148,6 +180,26 @@ func TestSnapshotAndChanges(t *testing.T) {
 	assert.Contains(t, string(m.Models["meter"].Values["frequency"]), "49", "a new snapshot has what no update told of")
 }
 
+// Every message is as openapi.json describes it.
+func TestMessagesAreDescribed(t *testing.T) {
+	t.Parallel()
+	site := newFakeSite()
+	h := newHandler(t, site, nil)
+	p := dial(t, serve(t, h))
+	p.strict = true
+	require.Equal(t, "snapshot", p.next().Type)
+	ev := site.events[0]
+	ev.Model, ev.Point, ev.Rule = "meter", "active_power", "peak"
+	h.Alarm(ev)
+	require.Equal(t, "alarm", p.next().Type)
+	value := 5.0
+	h.Command(model.CommandEvent{Position: "3-0", CommandResult: model.CommandResult{ID: "c1", Model: "pcs1", Control: "start", State: model.CommandVerified,
+		Value: 5, ReadBack: &value, Created: start, Updated: start, Deadline: start}})
+	require.Equal(t, "command", p.next().Type)
+	h.Channel(site.channels[4])
+	require.Equal(t, "channel", p.next().Type)
+}
+
 func TestModelsThatComeAndGo(t *testing.T) {
 	t.Parallel()
 	site := newFakeSite()
@@ -174,8 +226,11 @@ func TestSubscribe(t *testing.T) {
 	site := newFakeSite()
 	h := newHandler(t, site, nil)
 	p, _ := open(t, serve(t, h))
-	p.send(`{"subscribe":{"models":["bms1","none"]}}`)
+	p.send(`{"id":7,"subscribe":{"models":["bms1","none"]}}`)
 	m := p.next()
+	assert.Equal(t, "subscribed", m.Type)
+	assert.Equal(t, "7", string(m.ID))
+	m = p.next()
 	assert.Equal(t, "snapshot", m.Type)
 	assert.Len(t, m.Models, 1)
 	for _, id := range []string{"pv", "bms1"} {
@@ -189,17 +244,203 @@ func TestSubscribe(t *testing.T) {
 	assert.Len(t, p.nextOf("snapshot").Models, 5)
 }
 
+func TestSubscribeToPoints(t *testing.T) {
+	t.Parallel()
+	site := newFakeSite()
+	h := newHandler(t, site, nil)
+	p, m := open(t, serve(t, h))
+	assert.Equal(t, map[string]string{"alarms": "2-0", "commands": "0"}, m.Positions)
+	p.send(`{"id":"a","subscribe":{"points":["bms1:soc","bms1:none","pv:state"],"models":["meter"],"alarms":false,"commands":true,"channels":false}}`)
+	m = p.nextOf("snapshot")
+	require.Len(t, m.Models, 3)
+	assert.Len(t, m.Models["meter"].Values, 19)
+	assert.Len(t, m.Models["bms1"].Values, 1)
+	assert.Contains(t, m.Models["pv"].Values, "state")
+	assert.Empty(t, m.Alarms)
+	assert.Empty(t, m.Channels)
+	tell := func(id, name string) {
+		site.setValue(id, name, func(v *model.Value) { v.Value++ })
+		h.Update(model.Update{Model: id})
+	}
+	h.Alarm(model.AlarmEvent{})
+	h.Channel(model.ChannelStatus{ID: "1001"})
+	tell("bms1", "soh") // not wanted, like the two above
+	tell("bms1", "soc")
+	m = p.next()
+	assert.Equal(t, "values", m.Type)
+	assert.Equal(t, "bms1", m.Model)
+	assert.Len(t, m.Values, 1)
+	assert.Contains(t, m.Values, "soc")
+	h.Command(model.CommandEvent{Position: "9-0"})
+	assert.Equal(t, "command", p.next().Type)
+	p.send(`{"id":2,"subscribe":{"points":[]}}`)
+	assert.Empty(t, p.nextOf("snapshot").Models)
+}
+
+// A client that comes back is given the transitions that it missed, or told that
+// some of them are not to be had any more.
+func TestResume(t *testing.T) {
+	t.Parallel()
+	site := newFakeSite()
+	for i := range 5 {
+		site.told = append(site.told, model.CommandEvent{Position: fmt.Sprintf("%d-1", 10+i)})
+	}
+	h := newHandler(t, site, nil)
+	server := serve(t, h)
+	back := func(query string) (told received, events []string) {
+		t.Helper()
+		conn, _, err := websocket.Dial(context.Background(), server.URL+"/ws"+query, nil)
+		require.NoError(t, err)
+		defer func() { _ = conn.CloseNow() }()
+		conn.SetReadLimit(10 << 20)
+		p := &peer{t: t, conn: conn}
+		require.Equal(t, "snapshot", p.next().Type)
+		told = p.next()
+		require.Equal(t, "resumed", told.Type)
+		h.Command(model.CommandEvent{Position: "99-0"}) // a later one, so that the end is seen
+		for {
+			m := p.next()
+			var ev struct{ Position string }
+			require.NoError(t, json.Unmarshal(m.Event, &ev))
+			if ev.Position == "99-0" {
+				return told, events
+			}
+			events = append(events, m.Type+" "+ev.Position)
+		}
+	}
+	told, events := back("?after_alarms=1-0&after_commands=12-1")
+	assert.Equal(t, "complete", told.AlarmsState())
+	assert.Equal(t, "complete", told.Commands)
+	assert.Equal(t, []string{"alarm 2-0", "command 13-1", "command 14-1"}, events)
+	told, events = back("?after_commands=14-1")
+	assert.Equal(t, "complete", told.Commands)
+	assert.Empty(t, told.AlarmsState())
+	assert.Empty(t, events)
+	told, events = back("?after_commands=0")
+	assert.Equal(t, "complete", told.Commands, "nothing was there when it left")
+	assert.Len(t, events, 5)
+	for _, query := range []string{"?after_commands=9-1", "?after_commands=12-2", "?after_commands=77-0"} {
+		told, events = back(query)
+		assert.Equal(t, "gap", told.Commands, query)
+		assert.Empty(t, events)
+	}
+	site.set(func() {
+		for i := range maxReplay + 1 {
+			site.told = append(site.told, model.CommandEvent{Position: fmt.Sprintf("20-%d", i)})
+		}
+	})
+	told, _ = back("?after_commands=14-1")
+	assert.Equal(t, "gap", told.Commands, "too much")
+	told, events = back("?after_commands=20-0")
+	assert.Equal(t, "complete", told.Commands)
+	assert.Len(t, events, maxReplay)
+	site.set(func() { site.errs["CommandJournal"] = scripts.ErrStore })
+	told, _ = back("?after_commands=20-0")
+	assert.Equal(t, "gap", told.Commands)
+	_, res, err := websocket.Dial(context.Background(), server.URL+"/ws?after_alarms=x", nil)
+	require.Error(t, err)
+	assert.Equal(t, http.StatusBadRequest, res.StatusCode)
+}
+
+func TestResumedOutbox(t *testing.T) {
+	t.Parallel()
+	at := func(kind, position string) message { return message{kind: kind, position: position} }
+	o := newOutbox()
+	o.resuming = true
+	for _, position := range []string{"1-0", "2-0", "3-0"} {
+		require.True(t, o.event(at("alarm", position)))
+	}
+	o.snapshot([]byte(`{}`))
+	require.True(t, o.event(at("alarm", "4-0")))
+	require.True(t, o.event(at("command", "1-0")))
+	assert.Empty(t, o.take(), "nothing before it is known what was missed")
+	o.resume([]message{at("alarm", "1-0"), at("alarm", "2-0")}, []byte(`{}`))
+	var got []string
+	for _, m := range o.take() {
+		got = append(got, m.kind+" "+m.position)
+	}
+	assert.Equal(t, []string{"snapshot ", "resumed ", "alarm 1-0", "alarm 2-0", "alarm 3-0", "alarm 4-0", "command 1-0"}, got, "each once, in order")
+	for _, tt := range [][2]string{{"5-0", "4-18446744073709551615"}, {"5-3", "5-2"}, {"0-0", "0-0"}, {"7", "6-18446744073709551615"}} {
+		assert.Equal(t, tt[1], previous(tt[0]))
+	}
+	assert.True(t, newer("10-0", "9-5"))
+	assert.True(t, newer("10-2", "10-1"))
+	assert.False(t, newer("10-1", "10-1"))
+	assert.True(t, newer("0-1", ""))
+}
+
+// Who sends too much is told so and goes; a name takes at most half of the places.
+func TestLimitsOfClients(t *testing.T) {
+	t.Parallel()
+	clock := newTestClock()
+	h := newHandler(t, newFakeSite(), func(c *Config) { c.Clock = clock })
+	p, _ := open(t, serve(t, h))
+	for range messageBurst + 1 {
+		p.send(`{"id":1}`)
+	}
+	var err error
+	for err == nil {
+		_, _, err = p.conn.Read(context.Background())
+	}
+	assert.Equal(t, websocket.StatusPolicyViolation, websocket.CloseStatus(err))
+
+	h = newHandler(t, newFakeSite(), func(c *Config) {
+		withKeys(c)
+		c.MaxClients = 4
+	})
+	server := serve(t, h)
+	dialAs := func(key string) int {
+		conn, res, err := websocket.Dial(context.Background(), server.URL+"/ws", &websocket.DialOptions{HTTPHeader: http.Header{"X-Api-Key": {key}}})
+		if err == nil {
+			t.Cleanup(func() { _ = conn.CloseNow() })
+		}
+		return res.StatusCode
+	}
+	assert.Equal(t, []int{101, 101, 503, 101, 101, 503}, []int{dialAs("viewer"), dialAs("viewer"), dialAs("viewer"), dialAs("admin"), dialAs("operator"), dialAs("engineer")})
+}
+
+// A client that reads, but not as fast as alarms come, is told why it goes.
+func TestSlowClientIsTold(t *testing.T) {
+	t.Parallel()
+	h := newHandler(t, newFakeSite(), nil)
+	p, _ := open(t, serve(t, h))
+	ev := model.AlarmEvent{Message: strings.Repeat("x", 16<<10)}
+	for i := 0; i < 100_000 && h.hub.count() > 0; i++ {
+		h.Alarm(ev)
+	}
+	var err error
+	for err == nil {
+		_, _, err = p.conn.Read(context.Background())
+	}
+	assert.Equal(t, closeSlow, websocket.CloseStatus(err))
+}
+
+func FuzzClientMessage(f *testing.F) {
+	f.Add([]byte(`{"id":1,"subscribe":{"models":["a"],"points":["a:b"],"alarms":false}}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		id, sub, err := parseMessage(body)
+		if err == nil {
+			require.NotNil(t, sub)
+			require.LessOrEqual(t, len(id), maxMessageID)
+			require.True(t, json.Valid(replyBody(id, "x")))
+		}
+	})
+}
+
 func TestUnknownClientMessages(t *testing.T) {
 	t.Parallel()
 	p, _ := open(t, serve(t, newHandler(t, newFakeSite(), nil)))
 	many := strings.TrimSuffix(strings.Repeat(`"m",`, maxSubscribed+1), ",")
 	for text, want := range map[string]string{
-		"hello":                            "not a JSON object",
-		`{"set":1}`:                        `field "set" is unknown`,
-		`{}`:                               `"subscribe" is missing`,
-		`{"subscribe":{"points":[]}}`:      `field "points" is unknown`,
-		`{"subscribe":{"models":"pv"}}`:    `string is not a list`,
-		`{"subscribe":{"models":["a b"]}}`: "model: id",
+		"hello":                                   "not a JSON object",
+		`{"id":[1],"subscribe":{}}`:               `want a number`,
+		`{"subscribe":{"points":["a"]}}`:          "want owner:name",
+		`{"subscribe":{"alarms":5}}`:              `number is not true or false`,
+		`{"set":1}`:                               `field "set" is unknown`,
+		`{}`:                                      `"subscribe" is missing`,
+		`{"subscribe":{"names":[]}}`:              `field "names" is unknown`,
+		`{"subscribe":{"models":"pv"}}`:           `string is not a list`,
+		`{"subscribe":{"models":["a b"]}}`:        "model: id",
 		`{"subscribe":{"models":[` + many + `]}}`: "at most 1000",
 	} {
 		p.send(text)
@@ -357,6 +598,38 @@ func TestForeignPagesGetNoWebSocket(t *testing.T) {
 	assert.Equal(t, http.StatusUpgradeRequired, res.StatusCode)
 }
 
+// A WebSocket needs a credential, which browsers send as a subprotocol, and ends
+// when that ends.
+func TestWebSocketLogin(t *testing.T) {
+	t.Parallel()
+	clock := newTestClock()
+	h := newHandler(t, newFakeSite(), func(c *Config) {
+		c.Clock = clock
+		withKeys(c)
+		c.Guard = auth.New(auth.Config{Clock: clock, Keys: []auth.Key{
+			{Name: "short", Role: viewer, Digest: sha256.Sum256([]byte("short")), Expires: start.Add(time.Hour)}}})
+	})
+	server := serve(t, h)
+	for _, header := range []http.Header{{}, {"Sec-Websocket-Protocol": {"voltage, voltage.bearer.d3Jvbmc"}}, {"Sec-Websocket-Protocol": {"voltage.bearer.!"}}} {
+		_, res, err := websocket.Dial(context.Background(), server.URL+"/ws", &websocket.DialOptions{HTTPHeader: header})
+		require.Error(t, err)
+		assert.Equal(t, http.StatusUnauthorized, res.StatusCode)
+	}
+	protocol := auth.Subprotocol + base64.RawURLEncoding.EncodeToString([]byte("short"))
+	conn, res, err := websocket.Dial(context.Background(), server.URL+"/ws", &websocket.DialOptions{Subprotocols: []string{"voltage", protocol}})
+	require.NoError(t, err)
+	defer func() { _ = conn.CloseNow() }()
+	assert.Equal(t, "voltage", res.Header.Get("Sec-WebSocket-Protocol"), "the credential is not sent back")
+	conn.SetReadLimit(10 << 20)
+	_, _, err = conn.Read(context.Background())
+	require.NoError(t, err)
+	clock.move(time.Hour)
+	for err == nil {
+		_, _, err = conn.Read(context.Background())
+	}
+	assert.Equal(t, closeExpired, websocket.CloseStatus(err))
+}
+
 // TestSlowClient has one client that never reads: it is cut off, and the others
 // and the callbacks never wait for it.
 func TestSlowClient(t *testing.T) {
@@ -417,8 +690,14 @@ func TestCloseIsBounded(t *testing.T) {
 
 func TestOutbox(t *testing.T) {
 	t.Parallel()
-	raw := func(text string) map[string]json.RawMessage {
-		return map[string]json.RawMessage{text: json.RawMessage(text)}
+	changed := func(pairs ...string) *change {
+		values := map[string]json.RawMessage{}
+		for i := 0; i < len(pairs); i += 2 {
+			values[pairs[i]] = json.RawMessage(pairs[min(i+1, len(pairs)-1)])
+		}
+		ch, err := newChange("a", values)
+		require.NoError(t, err)
+		return ch
 	}
 	texts := func(o *outbox) []string {
 		var list []string
@@ -428,8 +707,8 @@ func TestOutbox(t *testing.T) {
 		return list
 	}
 	o := newOutbox()
-	assert.True(t, o.event(message{"alarm", []byte(`{"event":1}`)}))
-	o.values("a", raw("1"))
+	assert.True(t, o.event(message{kind: "alarm", body: []byte(`{"event":1}`)}))
+	o.values(changed("1"), nil)
 	o.channel("c", []byte(`{"channel":1}`))
 	assert.Empty(t, texts(o), "nothing comes before the snapshot")
 	o.fail([]byte(`{"message":"down"}`))
@@ -437,42 +716,54 @@ func TestOutbox(t *testing.T) {
 	o.snapshot([]byte(`{}`))
 	assert.Equal(t, []string{`{"type":"snapshot","seq":0}`, `{"type":"alarm","seq":1,"event":1}`}, texts(o), "it replaces values and channels")
 
-	o.values("a", map[string]json.RawMessage{"x": json.RawMessage("1"), "y": json.RawMessage("1")})
-	o.values("a", map[string]json.RawMessage{"x": json.RawMessage("2")})
+	o.values(changed("x", "1", "y", "1"), nil)
+	o.values(changed("x", "2"), nil)
 	o.channel("c", []byte(`{"channel":1}`))
 	o.channel("c", []byte(`{"channel":2}`))
 	assert.Equal(t, []string{
-		`{"type":"channel","seq":0,"channel":2}`, `{"type":"values","seq":1,"model":"a","values":{"x":2,"y":1}}`,
+		`{"type":"channel","seq":0,"channel":2}`, `{"type":"values","seq":1,"values":{"a":{"x":2,"y":1}}}`,
 	}, texts(o), "the latest wins")
 
-	o.values("a", raw("1"))
-	assert.True(t, o.event(message{"alarm", []byte(`{}`)}))
+	o.values(changed("1"), nil)
+	assert.True(t, o.event(message{kind: "alarm", body: []byte(`{}`)}))
 	o.snapshot([]byte(`{"models":{}}`))
 	assert.Equal(t, []string{`{"type":"alarm","seq":0}`, `{"type":"snapshot","seq":1,"models":{}}`}, texts(o), "older events go first")
 
 	o.hold()
-	assert.True(t, o.event(message{"alarm", []byte(`{"event":2}`)}))
+	assert.True(t, o.event(message{kind: "alarm", body: []byte(`{"event":2}`)}))
 	assert.Empty(t, texts(o), "kept back for the snapshot")
 	o.snapshot([]byte(`{}`))
-	assert.True(t, o.event(message{"alarm", []byte(`{"event":3}`)}))
+	assert.True(t, o.event(message{kind: "alarm", body: []byte(`{"event":3}`)}))
 	o.hold()
-	assert.True(t, o.event(message{"alarm", []byte(`{"event":4}`)}))
+	assert.True(t, o.event(message{kind: "alarm", body: []byte(`{"event":4}`)}))
 	o.release()
 	assert.Equal(t, []string{
 		`{"type":"snapshot","seq":0}`, `{"type":"alarm","seq":1,"event":2}`,
 		`{"type":"alarm","seq":2,"event":3}`, `{"type":"alarm","seq":3,"event":4}`,
 	}, texts(o), "newer events go after it")
 	o.hold()
-	assert.True(t, o.event(message{"alarm", []byte(`{}`)}))
+	assert.True(t, o.event(message{kind: "alarm", body: []byte(`{}`)}))
 	o.release()
 	assert.Len(t, o.take(), 1, "not for ever")
 
 	for range maxEvents {
-		require.True(t, o.event(message{"alarm", nil}))
+		require.True(t, o.event(message{kind: "alarm"}))
 	}
-	assert.False(t, o.event(message{"alarm", nil}))
-	assert.Len(t, o.take(), maxEvents)
+	assert.False(t, o.event(message{kind: "alarm"}))
+	// From here on nothing is kept for it, whatever comes.
+	o.values(changed("1"), nil)
+	o.channel("c", nil)
+	o.snapshot([]byte(`{}`))
+	o.fail([]byte(`{}`))
+	assert.False(t, o.event(message{kind: "alarm"}))
+	assert.False(t, o.reply(message{kind: "subscribed"}))
 	assert.Empty(t, o.take())
+
+	o = newOutbox()
+	for range maxReplies {
+		require.True(t, o.reply(message{kind: "subscribed"}))
+	}
+	assert.False(t, o.reply(message{kind: "subscribed"}))
 }
 
 func TestErrorsAreProblems(t *testing.T) {

@@ -2,6 +2,7 @@
 
 import { el, setText, setServerTime, clock, now } from './util.js';
 import { connect } from './socket.js';
+import { may, logout } from './session.js';
 import { Models } from './models.js';
 import { Alarms, Channels, Commands } from './panels.js';
 
@@ -53,7 +54,7 @@ const handlers = {
     operable();
     summary();
   },
-  values(m) { models.values(m.model, m.values); },
+  values(m) { for (const [id, values] of Object.entries(m.values)) models.values(id, values); },
   alarm() { alarms.changed(); },
   command(m) {
     commands.update(m.event);
@@ -66,7 +67,7 @@ const handlers = {
 
 // operable takes away what could not be confirmed while the link is down.
 function operable() {
-  const live = document.body.dataset.link === 'live';
+  const live = document.body.dataset.link === 'live' && may('operator');
   for (const node of document.querySelectorAll('[data-operate]')) node.disabled = !live;
 }
 
@@ -77,6 +78,8 @@ function link(state, seconds) {
   if (before !== state) operable();
   if (before === 'live') notice(`The connection to the site is lost. What is shown is from ${clock(now())}.`);
 }
+
+$('logout').addEventListener('click', logout);
 
 // The name is kept by the browser alone. Some browsers forbid even that.
 try { $('operator').value = localStorage.getItem('operator') || ''; } catch { /* it is not kept */ }

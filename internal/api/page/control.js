@@ -1,6 +1,7 @@
 // A control: its last value, an input, and how the last command went.
 
 import { el, setText, humanize, number, request, operator } from './util.js';
+import { may } from './session.js';
 
 const pollEvery = 1500; // ms
 const words = {
@@ -95,7 +96,7 @@ export class ControlRow {
       const refused = error.problem && error.problem.command;
       this.show(refused ? refused.state : '', el('span', { class: 'trouble' }, refused ? ' ' + (refused.detail || refused.reason || '') : error.message));
     } finally {
-      this.button.disabled = document.body.dataset.link !== 'live';
+      this.button.disabled = document.body.dataset.link !== 'live' || !may('operator');
     }
   }
 

@@ -1,5 +1,7 @@
 // The connection to the site: opens the WebSocket, opens it again when it drops.
 
+import { enter, protocols } from './session.js';
+
 const firstWait = 1000; // ms
 const longestWait = 30000;
 const silence = 40000; // more than two heartbeats
@@ -10,10 +12,19 @@ export function connect(onMessage, onState) {
   let wait = firstWait;
   let watch = 0;
 
-  function open() {
+  // The site is asked first who we are: of a WebSocket that is refused a browser
+  // does not tell why.
+  async function open() {
+    try {
+      await enter();
+    } catch {
+      again();
+      return;
+    }
+    onState('connecting');
     const url = new URL('ws', location.href);
     url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
-    const socket = new WebSocket(url);
+    const socket = new WebSocket(url, protocols());
     let over = false;
     // A connection whose other end lost power looks open for many minutes: what
     // counts is whether something arrives.

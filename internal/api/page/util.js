@@ -1,5 +1,7 @@
 // Helpers: elements, texts, times and requests.
 
+import { headers, ask } from './session.js';
+
 // el makes an element. Everything that comes from the site is put in as text,
 // never as HTML.
 export function el(tag, attributes, ...children) {
@@ -75,7 +77,7 @@ export function clock(iso) {
 // request sends JSON and returns the answer. A refusal is thrown as an Error
 // with the text of the problem, and its members in error.problem.
 export async function request(method, path, body) {
-  const options = { method, headers: { Accept: 'application/json' } };
+  const options = { method, headers: { Accept: 'application/json', ...headers() } };
   if (body !== undefined) {
     options.headers['Content-Type'] = 'application/json';
     options.body = JSON.stringify(body);
@@ -87,6 +89,7 @@ export async function request(method, path, body) {
     throw new Error('the site cannot be reached');
   }
   const answer = await response.json().catch(() => ({}));
+  if (response.status === 401) ask(answer.detail);
   if (!response.ok) {
     const error = new Error(answer.detail || answer.title || 'error ' + response.status);
     error.problem = answer;
