@@ -48,6 +48,9 @@ func (s *session) command() {
 		if hold := l.secure(); err == nil && !hold {
 			err = l.drain()
 		}
+		if errors.Is(err, errUrgent) {
+			continue
+		}
 		if err != nil && s.ctx.Err() == nil {
 			if !failing { // an outage is said once, not four times a second
 				s.log.Warn("the commands could not be read; repeating", "error", err)
@@ -82,32 +85,22 @@ func (s *session) command() {
 // the oldest entry every time, for a store that went back to older data may have
 // entries again that were taken.
 func (l *lane) drain() error {
-	ctx, cancel := l.context()
-	defer cancel()
-	err := l.drainWithin(ctx)
-	if ctx.Err() != nil {
-		return nil // a safe value is due, or the session is over
-	}
-	return err
-}
-
-func (l *lane) drainWithin(ctx context.Context) error {
 	s, plane := l.s, l.s.r.cfg.Plane
 	if l.open != nil {
-		if err := l.take(ctx, l.open.entry); err != nil {
+		if err := l.take(l.open.entry); err != nil {
 			return err
 		}
 	}
 	after := ""
-	for ctx.Err() == nil {
-		entries, err := await(ctx, func() ([]scripts.QueueEntry, error) {
+	for s.ctx.Err() == nil {
+		entries, err := ask(l, func(ctx context.Context) ([]scripts.QueueEntry, error) {
 			return plane.Queue(ctx, s.lease.Channel, after)
 		})
 		if err != nil || len(entries) == 0 {
 			return err
 		}
 		for _, e := range entries {
-			if err := l.take(ctx, e); err != nil {
+			if err := l.take(e); err != nil {
 				return err
 			}
 			after = e.Position
@@ -116,9 +109,24 @@ func (l *lane) drainWithin(ctx context.Context) error {
 	return nil
 }
 
+// errUrgent: a safe value may be due, and nothing is waited for any more.
+var errUrgent = errors.New("a safe value may be due")
+
+// ask asks the store, but waits for it only until a safe value may be due. The
+// time is that of now, for every command changes it.
+func ask[T any](l *lane, f func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := l.context()
+	defer cancel()
+	v, err := await(ctx, func() (T, error) { return f(ctx) })
+	if err != nil && ctx.Err() != nil && l.s.ctx.Err() == nil {
+		err = errUrgent
+	}
+	return v, err
+}
+
 // take claims one command and executes it. An error means that the outcome of
 // the claim is not known.
-func (l *lane) take(ctx context.Context, e scripts.QueueEntry) error {
+func (l *lane) take(e scripts.QueueEntry) error {
 	s, r := l.s, l.s.r
 	if !s.owns() {
 		return errLeaseOver
@@ -128,7 +136,7 @@ func (l *lane) take(ctx context.Context, e scripts.QueueEntry) error {
 		l.open = &claim{entry: e, token: s.lease.Epoch + "-" + strconv.Itoa(l.count), start: r.clock.Now()}
 	}
 	c := *l.open
-	cmd, err := await(ctx, func() (model.CommandResult, error) {
+	cmd, err := ask(l, func(ctx context.Context) (model.CommandResult, error) {
 		return r.cfg.Plane.Claim(ctx, s.lease, e, c.token)
 	})
 	switch {

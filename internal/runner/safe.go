@@ -78,9 +78,7 @@ func (l *lane) load() error {
 		held    map[string]time.Duration
 	}
 	start := r.clock.Now()
-	ctx, cancel := l.context()
-	defer cancel()
-	a, err := await(ctx, func() (a answer, err error) {
+	a, err := ask(l, func(ctx context.Context) (a answer, err error) {
 		known := ""
 		if l.loaded {
 			known = l.version
@@ -112,7 +110,8 @@ func (l *lane) load() error {
 			c.at = start.Add(-age)
 		}
 		if known := find(before, f.Point); known != nil {
-			c, c.Failsafe = known, f
+			c = known
+			c.Failsafe = f
 		} else if holds := operated && age < f.Policy.Hold; !l.loaded && !holds {
 			c.ask(started)
 		}

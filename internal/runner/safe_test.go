@@ -301,7 +301,10 @@ func TestPolicyThatChanges(t *testing.T) {
 	turn(t, clock, time.Minute, "written", func() bool { return d.writes.Load() == 2 })
 	require.Equal(t, []float64{50, -5}, d.written())
 	require.Equal(t, "verified", s.final(s.submit(r, 60, 50*time.Minute)))
+	put(map[string]model.ControlPolicy{"set": {Safe: new(-6.0), Hold: time.Minute}}) // another value and time
+	turn(t, clock, 30*time.Second, "written", func() bool { return d.writes.Load() == 4 })
+	require.Equal(t, []float64{50, -5, 60, -6}, d.written())
 	put(nil)
 	require.Equal(t, "verified", s.final(s.submit(r, 61, 50*time.Minute)))
-	require.Equal(t, []float64{50, -5, 60, 61}, d.written())
+	require.Equal(t, []float64{50, -5, 60, -6, 61}, d.written())
 }
