@@ -27,7 +27,7 @@ func Local(r *http.Request) bool {
 	if a := peer(r); a.IsValid() {
 		return a.IsLoopback()
 	}
-	return r.RemoteAddr == "" || strings.HasPrefix(r.RemoteAddr, "@") || strings.HasPrefix(r.RemoteAddr, "/")
+	return strings.HasPrefix(r.RemoteAddr, "@") || strings.HasPrefix(r.RemoteAddr, "/")
 }
 
 // Forwarded reports whether a proxy says that it asks for somebody else.

@@ -182,9 +182,6 @@ func (g *Guard) Allow(id Identity, client netip.Addr) error {
 const notAccepted = "the credential is not accepted"
 
 func (g *Guard) verify(credential string, client netip.Addr) (Identity, error) {
-	if g.tokens != nil && strings.Count(credential, ".") == 2 {
-		return g.tokens.verify(credential)
-	}
 	digest := sha256.Sum256([]byte(credential))
 	found := -1
 	for i := range g.keys { // all of them, so that the time tells nothing
@@ -192,7 +189,11 @@ func (g *Guard) verify(credential string, client netip.Addr) (Identity, error) {
 			found = i
 		}
 	}
-	if found < 0 {
+	switch {
+	case found >= 0:
+	case g.tokens != nil && strings.Count(credential, ".") == 2:
+		return g.tokens.verify(credential)
+	default:
 		return Identity{}, &Refusal{notAccepted, "unknown API key"}
 	}
 	k := g.keys[found]

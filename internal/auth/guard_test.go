@@ -58,12 +58,12 @@ func TestWithoutCredentials(t *testing.T) {
 	t.Parallel()
 	g := New(Config{})
 	assert.False(t, g.Configured())
-	for _, remote := range []string{"127.0.0.1:5", "[::1]:5", "[::ffff:127.0.0.1]:5", "127.8.9.1:1", "@", "", "/run/x.sock"} {
+	for _, remote := range []string{"127.0.0.1:5", "[::1]:5", "[::ffff:127.0.0.1]:5", "127.8.9.1:1", "@", "/run/x.sock"} {
 		id, err := g.who(request(remote))
 		require.NoError(t, err, remote)
 		assert.Equal(t, Identity{Role: model.RoleAdmin}, id)
 	}
-	for _, remote := range []string{"192.0.2.1:5", "[2001:db8::1]:5", "nonsense", "0.0.0.0:1"} {
+	for _, remote := range []string{"192.0.2.1:5", "[2001:db8::1]:5", "nonsense", "", "0.0.0.0:1"} {
 		_, err := g.who(request(remote))
 		assert.ErrorIs(t, err, ErrLocal, remote)
 	}
@@ -108,6 +108,11 @@ func TestKeys(t *testing.T) {
 	id, err := g.who(request("10.1.2.3:1", "X-API-Key", "near-key"))
 	require.NoError(t, err)
 	assert.Equal(t, "near", id.Name)
+	// A key may look like a token where tokens are accepted, too.
+	both := New(Config{Keys: []Key{key("dots", "a.b.c", model.RoleViewer)}, JWT: &JWT{Secret: secret}, Clock: c})
+	id, err = both.who(request("192.0.2.1:1", "X-API-Key", "a.b.c"))
+	require.NoError(t, err)
+	assert.Equal(t, "dots", id.Name)
 	id, err = g.who(request("192.0.2.1:1", "X-API-Key", "old-key"))
 	require.NoError(t, err)
 	assert.Equal(t, old.Expires, id.Expires)
