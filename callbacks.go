@@ -2,6 +2,7 @@ package voltage
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -10,6 +11,10 @@ import (
 	"github.com/voltageems/voltage/model"
 	"github.com/voltageems/voltage/scripts"
 )
+
+// followTime is how long OnAlarm and OnCommand on a running engine wait for the
+// store to say where a journal ends.
+const followTime = time.Second
 
 // backlog is how many updates or channel states wait for a slow callback.
 const backlog = 1024
@@ -114,19 +119,28 @@ func (s *subscribers) startFollower(e *Engine, f follower, from func(context.Con
 	})
 }
 
+// addFollower starts a follower where the journal ends now; a store that does not
+// say so within followTime is asked again until it does, and it starts there.
 func (s *subscribers) addFollower(e *Engine, f follower) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.ctx == nil:
+	run := s.ctx
+	if run == nil {
 		s.followers = append(s.followers, f)
-	case s.ctx.Err() == nil:
-		end := e.plane.CommandJournalEnd
-		if f.alarms {
-			end = e.desk.End
-		}
-		s.startFollower(e, f, end)
 	}
+	s.mu.Unlock()
+	if run == nil || run.Err() != nil {
+		return
+	}
+	end := e.plane.CommandJournalEnd
+	if f.alarms {
+		end = e.desk.End
+	}
+	ctx, cancel := context.WithTimeout(run, followTime)
+	defer cancel()
+	if now, err := end(ctx); err == nil {
+		end = func(context.Context) (string, error) { return now, nil }
+	}
+	s.startFollower(e, f, end)
 }
 
 func (s *subscribers) addUpdate(e *Engine, fn func(context.Context, model.Update)) {
@@ -140,6 +154,20 @@ func (s *subscribers) addUpdate(e *Engine, fn func(context.Context, model.Update
 			fn(ctx, u)
 		})
 	})
+}
+
+// watch adds an inbox of updates until end is called.
+func (s *subscribers) watch() (box *inbox[model.Update], end func()) {
+	box = newInbox(func() model.Update { return model.Update{} })
+	box.put(model.Update{}) // nothing was read yet
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.updates = append(s.updates, box)
+	return box, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.updates = slices.DeleteFunc(s.updates, func(b *inbox[model.Update]) bool { return b == box })
+	}
 }
 
 func (s *subscribers) addChannel(e *Engine, fn func(context.Context, model.ChannelStatus)) {

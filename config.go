@@ -41,6 +41,8 @@ type Config struct {
 	Models   []model.Instance
 	Alarms   []alarm.Rule
 	Rules    []rule.Rule
+	// Servers show the site to other systems; more can be registered at any time.
+	Servers []channel.ServerConfig
 	// HTTP is the engine's own server; Engine.Handler serves the same elsewhere.
 	HTTP HTTP
 	// Scripts says which scripts run, and how. The zero value runs those of this
@@ -147,6 +149,10 @@ func (c Config) Validate() error {
 	for _, r := range c.Rules {
 		add(r.Validate())
 		once("rule", r.ID)
+	}
+	for _, s := range c.Servers {
+		add(s.Validate())
+		once("server", s.ID)
 	}
 	return errors.Join(errs...)
 }

@@ -72,6 +72,7 @@ type Engine struct {
 	done chan struct{}  // closed when it has ended
 
 	runners runners
+	servers servers
 
 	calculations calculations
 
@@ -118,6 +119,9 @@ func NewEngine(cfg Config) (*Engine, error) {
 	}
 	for _, r := range cfg.Rules {
 		errs = append(errs, e.RegisterRule(r))
+	}
+	for _, s := range cfg.Servers {
+		errs = append(errs, e.RegisterServer(s))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
@@ -202,6 +206,9 @@ func (e *Engine) Start(ctx context.Context) (err error) {
 	for _, id := range e.registry.channelIDs() {
 		e.runChannel(run, id)
 	}
+	for _, id := range e.registry.serverIDs() {
+		e.runServer(run, id)
+	}
 	e.log.Info("engine started", "site", e.cfg.Site, "engine", e.id, "store", e.store.Kind)
 	return nil
 }
@@ -246,6 +253,9 @@ const (
 // is held.
 func (e *Engine) shutdown(ctx context.Context) error {
 	var errs []error
+	// Nobody outside is shown what the end does to the values.
+	outside := make(chan error, 1)
+	go func() { outside <- e.servers.stop(ctx) }()
 	// The page begins, for its clients would otherwise see everything go bad, and
 	// is not waited for here: one that does not answer must not use up the time
 	// that the channels need.
@@ -261,6 +271,7 @@ func (e *Engine) shutdown(ctx context.Context) error {
 		}
 		cancel()
 	}
+	errs = append(errs, <-outside) // bounded
 	errs = append(errs, e.runners.stop(ctx), <-page)
 	if e.plane != nil {
 		polite, cancel := context.WithTimeout(ctx, absentTime)
@@ -423,10 +434,12 @@ const (
 	problemModels
 	problemScripts
 	problemFolder
+	problemServers
 	problemKinds
 )
 
-var problemTexts = [problemKinds]string{"a definition is left out", "a model is not complete", "a script, a trial or a sync mode is left out", "a script of the folder is left out"}
+var problemTexts = [problemKinds]string{"a definition is left out", "a model is not complete", "a script, a trial or a sync mode is left out", "a script of the folder is left out",
+	"a server does not run and is tried again, or its settings name what is not there"}
 
 // maxProblemLines is how many new problems are logged at a time: a channel that is
 // gone may leave a thousand bindings without a point. Problems returns them all.
@@ -461,10 +474,10 @@ func (p *problems) set(log *slog.Logger, kind int, list []string) {
 	p.lists[kind] = list
 }
 
-// Problems returns what is wrong with the site's definitions and scripts:
-// bindings to points that do not exist, points of models that are not bound or
-// bound twice, rules that cannot be read, scripts of the folder that are not
-// accepted. They are found within seconds of a change
+// Problems returns what is wrong with the site's definitions, scripts and
+// servers: bindings to points that do not exist, points of models that are not
+// bound or bound twice, rules that cannot be read, scripts of the folder that are
+// not accepted, servers whose port is taken. They are found within seconds of a change
 // and do not hold up anything else.
 func (e *Engine) Problems() []string {
 	e.problems.mu.Lock()

@@ -23,15 +23,15 @@ const (
 	loadMaxCSV  = 16 << 20
 )
 
-// LoadConfig reads a configuration file in YAML and the CSV point tables that it
-// names, as docs/configuration.md describes them. The kinds are the drivers that
-// the file may use: channel/all gathers those of Voltage, and a program adds its
-// own.
+// LoadConfig reads a configuration file in YAML and the CSV tables that it
+// names, as docs/configuration.md describes them. The kinds are the drivers and
+// servers that the file may use: channel/all gathers those of Voltage, and a
+// program adds its own.
 //
 //	cfg, err := voltage.LoadConfig("site.yaml", all.Kinds()...)
 //
-// Relative paths in the file count from the file's folder. ${NAME} in the store
-// and driver sections is replaced by the environment variable. LoadConfig reads
+// Relative paths in the file count from the file's folder. ${NAME} in the
+// sections of the store, drivers and servers is replaced by the environment variable. LoadConfig reads
 // files and the environment and does no other I/O.
 //
 // The error names every fault of all files, up to 50, each with file, line and
@@ -68,16 +68,20 @@ func loadConfig(path string, data []byte, kinds []channel.Kind, read func(string
 func newLoader(path string, kinds []channel.Kind, read func(string, int64) ([]byte, error), env func(string) (string, bool)) (*loader, error) {
 	l := &loader{
 		loadShared: &loadShared{
-			read: read, files: []string{path}, kinds: map[string]channel.Kind{}, tables: map[string]*loadTable{},
+			read: read, files: []string{path}, kinds: map[string]channel.Kind{}, servers: map[string]channel.Kind{}, tables: map[string]*loadTable{},
 			profiles: map[string]*loadProfile{}, templates: map[string]*loadedTemplate{}, fields: map[reflect.Type]*loadFields{}, seen: map[string]bool{}, budget: loadMaxNodes,
 		},
-		env: env, path: path, dir: filepath.Dir(path), ids: map[string]int{}, broken: map[string]bool{},
+		env: env, path: path, dir: filepath.Dir(path), ids: map[string]int{}, broken: map[string]bool{}, rows: map[string]loadRows{},
 	}
 	for _, k := range kinds {
-		if _, ok := l.kinds[k.Name]; ok || k.Name == "" || k.Open == nil {
-			return nil, fmt.Errorf("%w: driver kind %q is there twice, or lacks a name or Open", model.ErrInvalid, k.Name)
+		known := l.kinds
+		if k.Serve != nil {
+			known = l.servers
 		}
-		l.kinds[k.Name] = k
+		if _, ok := known[k.Name]; ok || k.Name == "" || (k.Open == nil) == (k.Serve == nil) {
+			return nil, fmt.Errorf("%w: kind %q is there twice, or lacks a name, or has not one of Open and Serve", model.ErrInvalid, k.Name)
+		}
+		known[k.Name] = k
 	}
 	return l, nil
 }
@@ -86,8 +90,9 @@ func newLoader(path string, kinds []channel.Kind, read func(string, int64) ([]by
 // and one for each profile that it names.
 type loadShared struct {
 	read     func(path string, limit int64) ([]byte, error)
-	files    []string // the configuration file, then profiles and tables in order of use
-	kinds    map[string]channel.Kind
+	files    []string                // the configuration file, then profiles and tables in order of use
+	kinds    map[string]channel.Kind // of drivers
+	servers  map[string]channel.Kind // of servers
 	tables   map[string]*loadTable
 	profiles map[string]*loadProfile
 	// templates by name, and the files of them that were read
@@ -110,8 +115,9 @@ type loader struct {
 	path, dir string
 	file      int // its place in files
 	root      *yaml.Node
-	broken    map[string]bool // fields that could not be decoded
-	ids       map[string]int  // place of the first entry by what and id
+	broken    map[string]bool     // fields that could not be decoded
+	rows      map[string]loadRows // lists of sections that may be tables, by path
+	ids       map[string]int      // place of the first entry by what and id
 
 	channels map[string]*loadTable // points by channel, for the models' bindings
 	models   map[string]*loadNames // names by model, for alarms and rules
@@ -122,7 +128,7 @@ type loader struct {
 // child returns the loader of another file of the same configuration, in which
 // environment variables are not replaced.
 func (l *loader) child(path string, file int) *loader {
-	return &loader{loadShared: l.loadShared, path: path, dir: filepath.Dir(path), file: file, ids: map[string]int{}, broken: map[string]bool{}}
+	return &loader{loadShared: l.loadShared, path: path, dir: filepath.Dir(path), file: file, ids: map[string]int{}, broken: map[string]bool{}, rows: map[string]loadRows{}}
 }
 
 // loadFile is the file's layout.
@@ -141,6 +147,7 @@ type loadFile struct {
 	Models       []loadModel        `yaml:"models"`
 	Alarms       []model.AlarmRule  `yaml:"alarms"`
 	Rules        []model.Rule       `yaml:"rules"`
+	Servers      []loadServer       `yaml:"servers"`
 	Extra        map[string]loadRaw `yaml:",inline"`
 }
 
@@ -204,6 +211,7 @@ func (l *loader) build(f loadFile) Config {
 	cfg.Models = l.buildModels(f.Models)
 	cfg.Alarms = l.buildAlarms(f.Alarms)
 	cfg.Rules = l.buildRules(f.Rules)
+	cfg.Servers = l.buildServers(f.Servers)
 	if len(l.faults) == 0 { // what no check above located
 		for _, err := range loadSplit(cfg.Validate()) {
 			l.add(0, 1, "", loadText(err), model.ErrInvalid)

@@ -49,7 +49,7 @@ func (l *loader) readBindings(name string, models []loadModel) {
 	}
 	var header []string
 	rows := 0
-	err = loadRows(data, func(line int, record []string) bool {
+	err = loadTableRows(data, func(line int, record []string) bool {
 		if header == nil {
 			header = make([]string, len(record))
 			for i, cell := range record {
@@ -111,9 +111,9 @@ func (l *loader) readBindings(name string, models []loadModel) {
 	}
 }
 
-// loadRows reads a table and calls row for each line that has something, until it
+// loadTableRows reads a table and calls row for each line that has something, until it
 // returns false.
-func loadRows(data []byte, row func(line int, record []string) bool) error {
+func loadTableRows(data []byte, row func(line int, record []string) bool) error {
 	if line := loadNotUTF8(data); line > 0 {
 		return &csv.ParseError{Line: line, Err: errors.New("not UTF-8 text: save the file as \"CSV UTF-8\"")}
 	}

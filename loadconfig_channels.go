@@ -20,19 +20,22 @@ import (
 // loadChannel is a channel in the file. Sections are the keys that are not its
 // own: the driver's settings stand under the driver's name.
 type loadChannel struct {
-	ID       string                   `yaml:"id"`
-	Name     string                   `yaml:"name"`
-	Driver   string                   `yaml:"driver"`
-	Profile  string                   `yaml:"profile"`
-	Scan     time.Duration            `yaml:"scan"`
-	Scans    map[string]time.Duration `yaml:"scans"`
-	Timeout  time.Duration            `yaml:"timeout"`
-	Stale    loadStale                `yaml:"stale"`
-	Refresh  time.Duration            `yaml:"refresh"`
-	Disabled bool                     `yaml:"disabled"`
-	Points   loadRaw                  `yaml:"points"`
-	Sections map[string]loadRaw       `yaml:",inline"`
+	ID       string             `yaml:"id"`
+	Name     string             `yaml:"name"`
+	Driver   string             `yaml:"driver"`
+	Profile  string             `yaml:"profile"`
+	Scan     time.Duration      `yaml:"scan"`
+	Scans    loadScans          `yaml:"scans"`
+	Timeout  time.Duration      `yaml:"timeout"`
+	Stale    loadStale          `yaml:"stale"`
+	Refresh  time.Duration      `yaml:"refresh"`
+	Disabled bool               `yaml:"disabled"`
+	Points   loadRaw            `yaml:"points"`
+	Sections map[string]loadRaw `yaml:",inline"`
 }
+
+// loadScans are scan classes by name.
+type loadScans = map[string]time.Duration
 
 // loadStale is a duration above 0, or "never", which is negative.
 type loadStale time.Duration
@@ -88,9 +91,24 @@ func (l *loader) buildChannels(list []loadChannel) []channel.Config {
 				l.fail(p.with(f.name), "0s: want a duration above 0, or nothing for the default")
 			}
 		}
+		for class := range c.Scans {
+			if l.isBroken(p.with("scans", class)) {
+				c.Scans[class] = channel.DefaultScan // reported, and known to the points
+			}
+		}
+		classes := c.Scans // all of them, for the points are not at fault for a wrong one
 		c = loadCheck(l, c, loadChannel{ID: "channel"}, skip,
 			func(c loadChannel) error { return c.config().Validate() },
-			func(field, text string) { l.fail(p.field(field), "%s", text) })
+			func(field, text string) {
+				at := p.field(field)
+				if class, _, _ := strings.Cut(strings.TrimSuffix(text, ":"), " "); field == "scans" {
+					class = strings.TrimSuffix(class, ":")
+					if _, ok := classes[class]; ok {
+						at, text = at.with(class), strings.TrimLeft(text[len(class):], ": ")
+					}
+				}
+				l.fail(at, "%s", text)
+			})
 		if !slices.Contains(skip, "id") {
 			if model.IsCalculationChannel(c.ID) {
 				l.fail(p.with("id"), "ids that begin with calc. are those of calculations")
@@ -104,15 +122,34 @@ func (l *loader) buildChannels(list []loadChannel) []channel.Config {
 			profile.fill(&cfg)
 			table = profile.over(table)
 		}
-		table.classes(cfg.Scans)
 		if _, ok := l.channels[c.ID]; !ok {
 			l.channels[c.ID] = table
+		}
+		if !slices.Contains(skip, "scans") {
+			known := maps.Clone(cfg.Scans)
+			if known == nil {
+				known = loadScans{}
+			}
+			maps.Copy(known, classes)
+			table.checkScans(known)
 		}
 		cfg.Points = slices.Clone(table.points)
 		cfg.Driver = l.driver(p, c, cfg, table)
 		out = append(out, cfg)
 	}
 	return out
+}
+
+// checkScans reports the points whose scan class is none of the channel's.
+func (t *loadTable) checkScans(classes loadScans) {
+	for i, p := range t.points {
+		if _, ok := classes[p.Scan]; ok || p.Scan == "" || p.Scan == channel.ScanOnce || p.Scan == channel.ScanDemand || t.broken[i] {
+			continue
+		}
+		known := append(slices.Sorted(maps.Keys(classes)), channel.ScanOnce, channel.ScanDemand)
+		t.at(i, "scan", fmt.Sprintf("%.40q is no scan class of the channel: want %s, or nothing for its scan", p.Scan, strings.Join(known, ", ")))
+		t.broken[i] = true
+	}
 }
 
 // field is with for a field that may be unknown.
@@ -254,19 +291,33 @@ func (l *loader) driver(p loadPath, c loadChannel, cfg channel.Config, t *loadTa
 		}
 		return nil
 	}
-	factory := l.open(p.with(c.Driver), kind.Open, c.Driver, c.Sections[c.Driver], t.profile)
+	if t.profile != nil {
+		kind.Open = t.profile.under(kind.Name, kind.Open)
+	}
+	factory := l.open(p.with(c.Driver), kind, c.Sections[c.Driver])
 	if factory != nil {
 		l.checkAddresses(p.with("driver"), factory, cfg, t)
 	}
 	return factory
 }
 
-// open decodes a driver's settings, those of a profile first, where there is
-// one. It returns nil when they are wrong.
-func (l *loader) open(p loadPath, open func(func(any) error) (channel.Factory, error), driver string, section loadRaw, profile *loadProfile) channel.Factory {
-	keys := []string{}
+// open decodes a driver's settings. It returns nil when they are wrong.
+func (l *loader) open(p loadPath, kind channel.Kind, section loadRaw) (factory channel.Factory) {
+	_, ok := l.settings(p, "driver", section, func(decode func(any) error) (made bool, err error) {
+		factory, err = kind.Open(decode)
+		return factory != nil, err
+	})
+	if !ok {
+		return nil
+	}
+	return factory
+}
+
+// settings has a kind decode its section and make something of it, and reports
+// what is wrong with that. It returns the section's keys and whether all is well.
+func (l *loader) settings(p loadPath, what string, section loadRaw, open func(decode func(any) error) (made bool, err error)) (keys []string, ok bool) {
 	before := l.count()
-	factory, err := open(func(to any) error {
+	made, err := open(func(to any) error {
 		v := reflect.ValueOf(to)
 		if v.Kind() != reflect.Pointer || v.IsNil() {
 			return errors.New("the settings need a pointer to decode into")
@@ -274,32 +325,36 @@ func (l *loader) open(p loadPath, open func(func(any) error) (channel.Factory, e
 		if v.Elem().Kind() == reflect.Struct {
 			keys = l.fieldsOf(v.Elem().Type()).names
 		}
+		if section.node == nil {
+			return nil
+		}
 		before := l.count()
-		if profile != nil && !profile.settings(driver, v.Elem()) {
-			return errLoadReported
-		}
-		if section.node != nil {
-			l.decode(section.node, v.Elem(), p, section.line, l.env != nil)
-		}
+		l.decode(section.node, v.Elem(), p, section.line, l.env != nil)
 		if l.count() > before {
 			return errLoadReported
 		}
 		return nil
 	})
-	if err == nil && factory == nil && l.count() == before {
-		err = errors.New("the driver's kind gave no driver")
+	if err == nil && !made && l.count() == before {
+		err = fmt.Errorf("the %s's kind gave no %s", what, what)
 	}
+	l.failSection(p, keys, err)
+	return keys, l.count() == before
+}
+
+// failSection reports what is wrong with a section, each fault at the key that
+// it names.
+func (l *loader) failSection(p loadPath, keys []string, err error) {
 	for _, err := range loadSplit(err) {
 		if errors.Is(err, errLoadReported) {
 			continue
 		}
 		key, text := loadLocate(loadText(err), keys)
-		l.fail(p.field(key), "%s", l.redact(text))
+		text = l.redact(text)
+		if !l.failRow(p.field(key), text) {
+			l.fail(p.field(key), "%s", text)
+		}
 	}
-	if l.count() > before {
-		return nil
-	}
-	return factory
 }
 
 // loadPointID finds the point that a driver's message is about.

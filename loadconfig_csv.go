@@ -61,8 +61,24 @@ func (in *loadCSV) stop(line int, field, text string) {
 }
 
 func (in *loadCSV) readAll(data []byte) {
+	loadRecords(data, func(line int, text string) { in.stop(line, "", text) }, func(line int, record []string) bool {
+		if in.header == nil {
+			return in.readHeader(line, record)
+		}
+		if len(in.table.points) == channel.MaxPoints {
+			in.stop(line, "", fmt.Sprintf("more than %d points", channel.MaxPoints))
+			return false
+		}
+		in.readRow(line, record)
+		return true
+	})
+}
+
+// loadRecords gives the lines of a table to take, the header first, as long as
+// it wants more. stop is told what ends the table before its end.
+func loadRecords(data []byte, stop func(line int, text string), take func(line int, record []string) bool) {
 	if line := loadNotUTF8(data); line > 0 {
-		in.stop(line, "", "not UTF-8 text: save the file as \"CSV UTF-8\"")
+		stop(line, "not UTF-8 text: save the file as \"CSV UTF-8\"")
 		return
 	}
 	data = bytes.TrimPrefix(data, []byte("\ufeff")) // as spreadsheets write it
@@ -72,20 +88,20 @@ func (in *loadCSV) readAll(data []byte) {
 	r.FieldsPerRecord = -1
 	r.ReuseRecord = true
 	r.TrimLeadingSpace = true
-	for {
+	for began := false; ; {
 		record, err := r.Read()
 		var parse *csv.ParseError
 		switch {
-		case err == io.EOF && in.header == nil:
-			in.stop(1, "", "empty: want a header line that names the columns")
+		case err == io.EOF && !began:
+			stop(1, "empty: want a header line that names the columns")
 			return
 		case err == io.EOF:
 			return
 		case errors.As(err, &parse):
-			in.stop(parse.Line, "", fmt.Sprintf("column %d: %s", parse.Column, parse.Err))
+			stop(parse.Line, fmt.Sprintf("column %d: %s", parse.Column, parse.Err))
 			return
 		case err != nil:
-			in.stop(1, "", err.Error())
+			stop(1, err.Error())
 			return
 		}
 		line, _ := r.FieldPos(0)
@@ -95,17 +111,10 @@ func (in *loadCSV) readAll(data []byte) {
 		if !slices.ContainsFunc(record, func(cell string) bool { return cell != "" }) {
 			continue
 		}
-		if in.header == nil {
-			if !in.readHeader(line, record) {
-				return
-			}
-			continue
-		}
-		if len(in.table.points) == channel.MaxPoints {
-			in.stop(line, "", fmt.Sprintf("more than %d points", channel.MaxPoints))
+		began = true
+		if !take(line, record) {
 			return
 		}
-		in.readRow(line, record)
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/voltageems/voltage/channel"
 )
 
 // loadRaw is a part of the file that is decoded later.
@@ -19,14 +21,15 @@ type loadRaw struct {
 type loadFields struct {
 	names  []string // in the order of the struct
 	byName map[string][]int
-	rest   []int // the inline map for all other keys; nil without
+	rest   []int           // the inline map for all other keys; nil without
+	tables map[string]bool // names of lists that may be CSV files; see channel.Kind
 }
 
 func (l *loader) fieldsOf(t reflect.Type) *loadFields {
 	if f, ok := l.fields[t]; ok {
 		return f
 	}
-	f := &loadFields{byName: map[string][]int{}}
+	f := &loadFields{byName: map[string][]int{}, tables: map[string]bool{}}
 	f.collect(t, nil, 0)
 	l.fields[t] = f
 	return f
@@ -52,6 +55,7 @@ func (f *loadFields) collect(t reflect.Type, prefix []int, depth int) {
 			if _, ok := f.byName[name]; !ok {
 				f.names = append(f.names, name)
 				f.byName[name] = index
+				f.tables[name] = field.Tag.Get("load") == "table"
 			}
 		}
 	}
@@ -155,7 +159,10 @@ func (l *loader) decodeStruct(n *yaml.Node, v reflect.Value, p loadPath, expand 
 	for _, pair := range l.pairs(n, p, true) {
 		at := p.with(pair.key)
 		if index, ok := fields.byName[pair.key]; ok {
-			l.decode(pair.value, v.FieldByIndex(index), at, pair.line, expand)
+			field := v.FieldByIndex(index)
+			if !fields.tables[pair.key] || !l.table(pair, field, at, expand) {
+				l.decode(pair.value, field, at, pair.line, expand)
+			}
 			continue
 		}
 		if fields.rest == nil {
@@ -208,6 +215,8 @@ func (l *loader) decodeScalar(n *yaml.Node, v reflect.Value, p loadPath, line in
 	}
 	err := loadSet(v, text)
 	switch {
+	case err == nil && v.Type() == reflect.TypeFor[channel.Path]():
+		v.SetString(l.relative(text))
 	case err == nil:
 	case text != n.Value:
 		// The variable's value must not show, and may be hidden in any form.

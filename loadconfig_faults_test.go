@@ -81,7 +81,7 @@ func TestLoadConfigFaultsOfTheSite(t *testing.T) {
 		{name: "unknown keys", yaml: "sites: a\nchanels: []\nfoo: 1\nhttp: {listn: a, b: c}\nx-free: {a: 1}\n", want: []string{
 			"site.yaml:1: sites: unknown key; did you mean site?",
 			"site.yaml:2: chanels: unknown key; did you mean channels?",
-			"site.yaml:3: foo: unknown key: want one of site, engine, lease, store, http, scripts, history_queue, cloud_queue, channels, templates, bindings, models, alarms, rules",
+			"site.yaml:3: foo: unknown key: want one of site, engine, lease, store, http, scripts, history_queue, cloud_queue, channels, templates, bindings, models, alarms, rules, servers",
 			"site.yaml:4: http.listn: unknown key; did you mean listen?",
 			"site.yaml:4: http.b: unknown key: want one of listen, allowed_hosts, cache",
 		}},
@@ -148,7 +148,7 @@ func TestLoadConfigFaultsOfChannels(t *testing.T) {
 		{name: "duplicate id", yaml: "channels:\n  - id: 1001\n  - name: b\n    id: \"1001\"\n", want: []string{"site.yaml:4: channels[1].id: channel 1001 is there twice, first on line 2"}},
 		{name: "bad id", yaml: "channels:\n  - name: b\n    id: a b\n", want: []string{`site.yaml:3: channels[0].id: "a b": use 1 to 64 of A-Z a-z 0-9 _ . -`}},
 		{name: "unknown driver", yaml: "channels:\n  - id: a\n    driver: modbus-tpc\n    modbus-tpc: {address: a}\n",
-			want: []string{`site.yaml:3: channels[0].driver: unknown driver "modbus-tpc": known are modbus-rtu, modbus-rtu-tcp, modbus-tcp, virtual; the program passes them to LoadConfig, such as those of channel/all`}},
+			want: []string{`site.yaml:3: channels[0].driver: unknown driver "modbus-tpc": known are modbus-rtu, modbus-rtu-tcp, modbus-tcp, modbus-tls, virtual; the program passes them to LoadConfig, such as those of channel/all`}},
 		{name: "section of another driver", yaml: pre + "    modbus-tcp: {address: a}\n  - id: b\n    virtual: {}\n", want: []string{
 			"site.yaml:4: channels[0].modbus-tcp: settings of another driver than the channel's, virtual",
 			"site.yaml:6: channels[1].virtual: settings of a driver, but the channel has none: add driver: virtual"}},

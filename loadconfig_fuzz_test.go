@@ -43,6 +43,8 @@ func FuzzLoadConfig(f *testing.F) {
 	f.Add("? [a]\n: {<<: [b], !x y: |\n  z}\n")
 	f.Add("a: &a {<<: *a}\nhttp: *a\n")
 	f.Add("channels: [{id: 1, driver: modbus-tcp, modbus-tcp: {address: a, unit: 300}, points: [{id: 1, address: x}]}]\n")
+	f.Add("servers: [{id: 1, server: modbus-tcp, modbus-tcp: {listen: '127.0.0.1:0', map: [{address: 'holding:1', model: m, point: p, field: age}]}}]\n")
+	f.Add("servers: [{id: 1, server: modbus-tls, modbus-tls: {listen: '127.0.0.1:0', map: meter.csv, cert_file: a}}]\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		files := map[string]string{"site.yaml": text, "meter.csv": table}
 		cfg, err := loadTest(files, map[string]string{"REDIS_PASSWORD": "a"}, all.Kinds()...)

@@ -112,7 +112,7 @@ func (pr *loadProfile) build(data []byte) {
 		pr.refuseVariables(loadPath{"drivers", name}, f.Drivers[name].node)
 	}
 	pr.table = pr.points(nil, f.Points)
-	pr.table.classes(f.Scans)
+	pr.table.checkScans(f.Scans)
 	pr.nameAll()
 	pr.buildAlarms()
 }
@@ -168,14 +168,26 @@ func (pr *loadProfile) refuseVariables(p loadPath, n *yaml.Node) {
 	}
 }
 
-// settings decodes the profile's settings of a driver into v. It is false when
+// base decodes the profile's settings of a driver into v. It is false when
 // something is wrong with them, which is reported the first time.
-func (pr *loadProfile) settings(driver string, v reflect.Value) bool {
+func (pr *loadProfile) base(driver string, v reflect.Value) bool {
 	p := loadPath{"drivers", driver}
 	if raw, ok := pr.layout.Drivers[driver]; ok && raw.node != nil && !pr.brokenUnder(p) {
 		pr.decode(raw.node, v, p, raw.line, false)
 	}
 	return !pr.brokenUnder(p)
+}
+
+// under returns open with settings to which those of the profile are the base.
+func (pr *loadProfile) under(driver string, open func(func(any) error) (channel.Factory, error)) func(func(any) error) (channel.Factory, error) {
+	return func(decode func(any) error) (channel.Factory, error) {
+		return open(func(to any) error {
+			if v := reflect.ValueOf(to); v.Kind() == reflect.Pointer && !v.IsNil() && !pr.base(driver, v.Elem()) {
+				return errLoadReported
+			}
+			return decode(to)
+		})
+	}
 }
 
 // suits reports a channel whose driver the profile is not for.
@@ -238,18 +250,6 @@ func (pr *loadProfile) over(own *loadTable) *loadTable {
 		}
 	}
 	return t
-}
-
-// classes reports points whose scan class there is not.
-func (t *loadTable) classes(scans map[string]time.Duration) {
-	for i, p := range t.points {
-		if _, ok := scans[p.Scan]; ok || t.broken[i] || p.Scan == "" || p.Scan == channel.ScanOnce || p.Scan == channel.ScanDemand {
-			continue
-		}
-		known := append(slices.Sorted(maps.Keys(scans)), channel.ScanOnce, channel.ScanDemand)
-		t.broken[i] = true
-		t.at(i, "scan", fmt.Sprintf("unknown scan class %.64q%s", p.Scan, loadSuggest(p.Scan, known)))
-	}
 }
 
 // profileAlarms makes the alarms of a channel's profile those of a model that

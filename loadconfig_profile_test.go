@@ -152,12 +152,12 @@ func TestProfileFaults(t *testing.T) {
 			"site.yaml:2: channels[0].profile: x.yaml is for modbus-rtu, modbus-tcp, and the channel has driver: virtual"}},
 		{name: "points", profile: "profile: 1\npoints:\n  - {id: 1, name: a b, address: toggle, scan: fats}\n  - {id: 2, name: a_b, address: toggle, kind: x}\nscans: {fast: 1s}\n", want: []string{
 			"site.yaml:4: models[0].channel: points 1 and 2 of channel a both get the name a_b: rename one, or bind it under a name of its own",
-			"x.yaml:3: points[0].scan: unknown scan class \"fats\"; did you mean fast?",
+			"x.yaml:3: points[0].scan: \"fats\" is no scan class of the channel: want fast, once, demand, or nothing for its scan",
 			`x.yaml:4: points[1].kind: "x": want measurement, signal, control or adjustment`,
 			"x.yaml:4: points[1].name: points 1 and 2 both get the name a_b in models"}},
 		{name: "table", profile: "profile: 1\npoints: t.csv\n", table: "id,name,address,scan\n1,a,toggle,\n1,b,toggle,demand\n2,c,toggle,fast\n", want: []string{
 			"t.csv:3: id: point 1 is there twice, first on line 2",
-			"t.csv:4: scan: unknown scan class \"fast\": want one of once, demand"}},
+			"t.csv:4: scan: \"fast\" is no scan class of the channel: want once, demand, or nothing for its scan"}},
 		{name: "alarms", profile: "profile: 1\npoints: [{id: 1, name: power, address: toggle}]\nalarms:\n" +
 			"  - {id: a, model: m, point: power, operator: '>', threshold: 1}\n  - {id: a, point: powr, operator: '>', threshold: 1}\n" +
 			"  - {id: b, point: power, operator: '=>', threshold: 1, severity: huge}\n  - {point: power}\n", want: []string{
@@ -171,7 +171,7 @@ func TestProfileFaults(t *testing.T) {
 				"site.yaml:4: models[0].channel: alarm a of the profile watches power, which is not bound here: bind point 1 under another name, or say alarms: false"}},
 		{name: "own point", profile: "profile: 1\npoints: [{id: 1, name: power, address: toggle}]\n",
 			site: "channels:\n  - {id: a, driver: virtual, profile: x.yaml, points: [{id: 1, address: nothing}, {id: 2, address: toggle, scan: fast}]}\n", want: []string{
-				`site.yaml:2: channels[0].points[1].scan: unknown scan class "fast": want one of once, demand`,
+				`site.yaml:2: channels[0].points[1].scan: "fast" is no scan class of the channel: want once, demand, or nothing for its scan`,
 				`site.yaml:2: channels[0].points[0].address: "nothing": unknown signal "nothing": want one of constant, sine, ramp, random_walk, square, toggle, csv, text, setpoint, follow`}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -195,12 +195,13 @@ func TestLoadConfigDocumentation(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join("docs", "configuration.md"))
 	require.NoError(t, err)
 	files := map[string]string{}
-	block := regexp.MustCompile("(?ms)^<!-- file: ([a-z.]+) -->\n```[a-z]*\n(.*?)^```$")
+	block := regexp.MustCompile("(?ms)^<!-- file: ([a-z./]+) -->\n```[a-z]*\n(.*?)^```$")
 	for _, m := range block.FindAllStringSubmatch(string(data), -1) {
 		files[m[1]] = m[2]
 	}
 	require.Contains(t, files, "site.yaml")
 	require.Contains(t, files, "meter.csv")
+	require.Empty(t, lintProfile("profiles/breaker.yaml", all.Kinds(), readTest(files)))
 	cfg, err := loadTest(files, nil, all.Kinds()...)
 	require.NoError(t, err)
 	assert.NotEmpty(t, cfg.Channels)

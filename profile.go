@@ -23,7 +23,8 @@ import (
 //	cfg.Models = append(cfg.Models, p.Instance("meter1", "1001"))
 //	cfg.Alarms = append(cfg.Alarms, p.Rules("meter1")...)
 //
-// docs/configuration.md describes the file.
+// docs/configuration.md describes the file. Points and Alarms may be changed
+// before they are used.
 type Profile struct {
 	// Name, Manufacturer and Model are for people. They may be empty.
 	Name, Manufacturer, Model string
@@ -114,7 +115,8 @@ func (pr *loadProfile) try(driver string) channel.Driver {
 		return nil
 	}
 	at := loadPath{"drivers", driver}
-	factory := pr.open(at, kind.Profile, driver, loadRaw{}, pr)
+	kind.Open = pr.under(driver, kind.Profile)
+	factory := pr.open(at, kind, loadRaw{})
 	if factory == nil {
 		return nil
 	}
@@ -146,18 +148,18 @@ func (p Profile) Channel(id, driver string, settings map[string]any) (channel.Co
 	if p.loaded == nil {
 		return bad("the profile was not loaded")
 	}
-	i := slices.IndexFunc(p.kinds, func(k channel.Kind) bool { return k.Name == driver })
+	i := slices.IndexFunc(p.kinds, func(k channel.Kind) bool { return k.Name == driver && k.Serve == nil })
 	if i < 0 {
 		return bad("driver %.64q: LoadProfile was not given this kind", driver)
 	}
 	if len(p.Drivers) > 0 && !slices.Contains(p.Drivers, driver) {
 		return bad("driver %.64q: the profile is for %v", driver, p.Drivers)
 	}
-	open := p.kinds[i].Open
+	kind := p.kinds[i]
 	if settings == nil {
-		open = p.kinds[i].Profile
+		kind.Open = kind.Profile
 	}
-	if open == nil {
+	if kind.Open == nil {
 		return bad("driver %.64q cannot be opened this way", driver)
 	}
 	node := new(yaml.Node)
@@ -172,7 +174,8 @@ func (p Profile) Channel(id, driver string, settings map[string]any) (channel.Co
 	l.files = append(l.files, "channel "+id)
 	own := l.child("channel "+id, 1)
 	own.root = node
-	factory := own.open(loadPath{driver}, open, driver, loadRaw{node: node}, &loadProfile{loader: l, layout: p.loaded.layout})
+	kind.Open = (&loadProfile{loader: l, layout: p.loaded.layout}).under(driver, kind.Open)
+	factory := own.open(loadPath{driver}, kind, loadRaw{node: node})
 	if err := l.err(); err != nil {
 		return channel.Config{}, err
 	}

@@ -136,6 +136,8 @@ func (l *linter) one(i int, p model.Point) {
 	}
 	if s := math.Abs(p.Scale); s > 1e6 || s != 0 && s < 1e-9 {
 		l.point(i, "scale", "%v is unusual", p.Scale)
+	} else if s == 0 && l.has(loadPath{"points", i, "scale"}) {
+		l.point(i, "scale", "0 is taken for 1: leave it out")
 	}
 	switch {
 	case p.Unit != "" && p.Text:

@@ -99,7 +99,7 @@ func TestLintProfile(t *testing.T) {
 points:
   - {id: 1, name: a, address: "holding:1:float32", unit: V}
   - {id: 2, name: b, address: "holding:2:int16 range=0..100", unit: V, scan: fast}
-  - {id: 3, name: c, address: "holding:9:bit1", kind: signal}
+  - {id: 3, name: c, address: "holding:9:bit1", kind: signal, scale: 0}
   - {id: 4, name: d, address: "holding:9:bit2", kind: signal}
   - {id: 5, name: state, address: "holding:10", kind: signal}
   - {id: 6, name: e, address: "holding:11", kind: control, min: 0, max: 1, read_back: true}
@@ -117,6 +117,7 @@ alarms:
 			"x.yaml:6: warning: drivers.modbus-rtu: a round of what is read every 100ms takes 812ms at 300 baud, and with what is read more often the line is busy 812 % of the time: read less, or less often",
 			"x.yaml:6: warning: drivers.modbus-rtu: a round of what is read every 1s takes 1.618s at 300 baud, and with what is read more often the line is busy 973 % of the time: read less, or less often",
 			"x.yaml:9: warning: points[1].address: overlaps point 1, holding:1:float32, in part",
+			"x.yaml:10: warning: points[2].scale: 0 is taken for 1: leave it out",
 			"x.yaml:12: warning: points[4].labels: missing: say what its numbers mean",
 			"x.yaml:15: warning: points[7].address: is read as another type than by point 5, holding:10",
 			"x.yaml:16: warning: points[8].address: is that of point 5 too",

@@ -23,6 +23,7 @@ type registry struct {
 	models   map[string]model.Instance
 	alarms   map[string]alarm.Rule // by "model:point:rule"
 	rules    map[string]rule.Rule
+	servers  map[string]channel.ServerConfig
 }
 
 func put[T any](r *registry, m *map[string]T, id string, v T) {

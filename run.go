@@ -147,6 +147,23 @@ func (e *Engine) Push(ctx context.Context, channel string, samples ...model.Samp
 	return r.Push(ctx, samples)
 }
 
+// Demand has points of a channel be read now, whatever their scan class, and all
+// of them when none are named. It does not wait: the values come as always, soon
+// after. The error wraps scripts.ErrNotFound for an unknown channel and
+// model.ErrInvalid for an unknown point; scripts.ErrConflict where it cannot be
+// done: the driver does not read on demand, the device is not connected, or
+// another engine owns the channel.
+func (e *Engine) Demand(channelID string, points ...string) error {
+	if _, ok := e.running(); !ok {
+		return ErrNotRunning
+	}
+	r := e.runners.get(channelID)
+	if r == nil {
+		return fmt.Errorf("channel %.80q: %w", channelID, scripts.ErrNotFound)
+	}
+	return r.Demand(points)
+}
+
 // contain turns a panic into a log entry: one bad callback, rule or channel
 // never takes down another.
 func contain(log *slog.Logger, what string) {

@@ -133,9 +133,14 @@ type Setup struct {
 func (s Setup) Period(p model.Point) time.Duration { return period(s.Scan, s.Scans, p.Scan) }
 
 // Factory makes the driver of one channel. It checks the points' addresses and
-// the driver's own settings, all of them, and does no I/O. Errors name the
-// point and what is wrong with it.
+// the driver's own settings, all of them, and does no I/O, save that it may read
+// files that the settings name, such as certificates, to check them. Errors name
+// the point and what is wrong with it.
 type Factory func(Setup) (Driver, error)
+
+// Path is the name of a file or folder in the settings of a Kind. A configuration
+// file may have it relative to its own folder; decode makes it complete.
+type Path string
 
 // Kind makes a driver, or a server, known to configuration files, where channels
 // say "driver: NAME" and servers "server: NAME", and keep the settings in a
@@ -145,13 +150,16 @@ type Kind struct {
 	// Name is how a file names the driver, such as "modbus-tcp". A driver and a
 	// server may have the same name.
 	Name string
-	// Serve is what Open is, for a server. A Kind has either Open or Serve.
-	Serve func(decode func(any) error) (ServerFactory, error)
-	// Open makes the Factory of a driver. It decodes the settings section into a struct of the driver's own,
-	// with yaml tags, by calling decode once, and returns the Factory. decode
-	// refuses unknown fields and names the line. A nil section decodes to
-	// nothing.
+	// Open makes the Factory of a driver. It decodes the settings section into a
+	// struct of the driver's own, with yaml tags, by calling decode once, and
+	// returns the Factory. decode refuses unknown fields and names the line. A nil
+	// section decodes to nothing. A list of structs with the tag load:"table" may
+	// also be given as the name of a CSV file, whose columns are the structs' fields.
 	Open func(decode func(any) error) (Factory, error)
+	// Serve is what Open is, for a server. A Kind has either Open or Serve. A
+	// message that begins with the key of a table and "row N: " is reported where
+	// that row stands, the first being 1.
+	Serve func(decode func(any) error) (ServerFactory, error)
 	// Profile is Open for the settings in a device profile, which do not say where
 	// the device is: its Factory checks points, and its drivers advise and plan and
 	// are never connected. Nil means that profiles are not checked with this kind.

@@ -21,6 +21,9 @@ const (
 	// once after each connect, and read only when asked for. See Demander.
 	ScanOnce   = "once"
 	ScanDemand = "demand"
+	// ScanDefault is what the class of the points that name none is called where
+	// it needs a name. No class may have it.
+	ScanDefault = "default"
 	// MaxPoints bounds one channel. Hashes in Redis are to stay under 1,000
 	// fields of one kind; above that the engine warns.
 	MaxPoints = 10000
@@ -130,6 +133,8 @@ func (c Config) Validate() error {
 			return fmt.Errorf("%w: channel %s: scans %.80q: use 1 to %d of A-Z a-z 0-9 _ . -", model.ErrInvalid, c.ID, class, model.MaxIDLength)
 		case class == ScanOnce || class == ScanDemand:
 			return fmt.Errorf("%w: channel %s: scans %s: every channel has this scan class, and it has no time", model.ErrInvalid, c.ID, class)
+		case class == ScanDefault:
+			return fmt.Errorf("%w: channel %s: scans %s: this is the scan class of the points that name none: its time is the channel's scan", model.ErrInvalid, c.ID, class)
 		case d < MinScan:
 			return fmt.Errorf("%w: channel %s: scans %s %s: want at least %s", model.ErrInvalid, c.ID, class, d, MinScan)
 		}

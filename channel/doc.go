@@ -5,6 +5,9 @@
 // reconnect, what changed, batching, quality on failure, the command queue,
 // ownership. Drivers know nothing of Redis.
 //
+// Drivers that poll honour the scan classes of Setup.Scans; Setup.Classes and
+// Timetable do the reckoning for them.
+//
 // To write a driver, implement Driver (and Writer), hand out a Factory, and run
 // channeltest.Run on it. The driver in examples/driver is a complete one to
 // start from.

@@ -23,6 +23,10 @@ type ChannelStatus struct {
 	Since time.Time `json:"since"`
 	// LastScan is when samples last arrived; zero when none ever did.
 	LastScan time.Time `json:"last_scan,omitzero"`
+	// LastScans is when samples of the points of each scan class last arrived, for
+	// channels whose points name one; the class of those that name none is
+	// "default". A class of which none ever did is not there.
+	LastScans map[string]time.Time `json:"last_scans,omitempty"`
 	// Owner is the engine that runs the channel; empty when none does.
 	Owner string `json:"owner,omitempty"`
 	// LastError is the last failure, and LastErrorAt its time.

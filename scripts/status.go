@@ -1,11 +1,18 @@
 package scripts
 
 import (
+	"maps"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/voltageems/voltage/model"
 )
+
+// lastScanOf begins the names of the fields that have the last scan of one scan
+// class.
+const lastScanOf = "last_scan:"
 
 // StatusFields returns a channel's status as comsrv:<channel>:status keeps it.
 // Times are Unix milliseconds, empty for what did not happen.
@@ -17,7 +24,7 @@ func StatusFields(s model.ChannelStatus) []Field {
 		}
 		return count(t.UnixMilli())
 	}
-	return []Field{
+	fields := []Field{
 		{Name: "state", Value: string(s.State)}, {Name: "since", Value: at(s.Since)},
 		{Name: "last_scan", Value: at(s.LastScan)},
 		{Name: "last_error", Value: s.LastError}, {Name: "last_error_at", Value: at(s.LastErrorAt)},
@@ -26,6 +33,10 @@ func StatusFields(s model.ChannelStatus) []Field {
 		{Name: "errors", Value: count(s.Errors)}, {Name: "reconnects", Value: count(s.Reconnects)},
 		{Name: "commands", Value: count(s.Commands)},
 	}
+	for _, class := range slices.Sorted(maps.Keys(s.LastScans)) {
+		fields = append(fields, Field{Name: lastScanOf + class, Value: at(s.LastScans[class])})
+	}
+	return fields
 }
 
 // ParseStatus reads what StatusFields wrote. Without an owner the channel is
@@ -40,6 +51,14 @@ func ParseStatus(id string, fields map[string]string, owner string) model.Channe
 		Since: at("since"), LastScan: at("last_scan"), LastError: fields["last_error"], LastErrorAt: at("last_error_at"),
 		Reads: count("reads"), Samples: count("samples"), Stored: count("stored"), Lost: count("lost"),
 		Errors: count("errors"), Reconnects: count("reconnects"), Commands: count("commands")}
+	for name := range fields {
+		if class, ok := strings.CutPrefix(name, lastScanOf); ok && !at(name).IsZero() {
+			if s.LastScans == nil {
+				s.LastScans = map[string]time.Time{}
+			}
+			s.LastScans[class] = at(name)
+		}
+	}
 	if owner == "" {
 		s.State = model.ChannelStopped
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -26,6 +27,7 @@ type faults struct {
 	closeWithoutTime, noWriter, writeWaits, writeIgnoresContext  bool
 	doneUnsent, doneUnheld, refusedAsDone, silentIsDone          bool
 	unexplained, wrongReadBack, noReadBack, writesUnconnected    bool
+	demandWaits, demandTakesAnything                             bool
 }
 
 // peer is the device: everything about it is under one mutex, and changed is
@@ -226,6 +228,22 @@ func (d *fake) samples() ([]model.Sample, error) {
 		out = nil
 	}
 	return out, nil
+}
+
+func (d *fake) Demand(points ...string) error {
+	for _, id := range points {
+		if !slices.ContainsFunc(d.setup.Points, func(p model.Point) bool { return p.ID == id }) && !d.f.demandTakesAnything {
+			return fmt.Errorf("%w: point %s", model.ErrInvalid, id)
+		}
+	}
+	if !d.f.demandWaits {
+		d.p.set(func() {
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.next = d.setup.Clock.Now()
+		})
+	}
+	return nil
 }
 
 func (d *fake) Write(ctx context.Context, w channel.Write) (channel.Outcome, error) {

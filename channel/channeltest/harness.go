@@ -130,6 +130,7 @@ var specs = []spec{
 	{"read ends with the context", nil, readEndsWithContext},
 	{"read of a silent peer ends with the context", needFreeze, readFrozenEndsWithContext},
 	{"read gives unreadable points as samples", needUnreadable, readUnreadable},
+	{"demand", nil, demandReads},
 	{"read without a connection", nil, readUnconnected},
 	{"peer vanishes and comes back", needStop, vanishAndRecover},
 	{"close is idempotent", nil, closeIsIdempotent},

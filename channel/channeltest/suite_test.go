@@ -63,6 +63,8 @@ func TestSuiteFindsFaults(t *testing.T) {
 		{faults{readIgnoresContext: true}, "read of a silent peer ends with the context", "did not return"},
 		{faults{unreadableIsError: true}, "read gives unreadable points as samples", "no such register"},
 		{faults{unreadableIsGood: true}, "read gives unreadable points as samples", "has quality good"},
+		{faults{demandWaits: true}, "demand", "what was demanded"},
+		{faults{demandTakesAnything: true}, "demand", "want model.ErrInvalid"},
 		{faults{readUnconnected: true}, "read without a connection", "want ErrNotConnected"},
 		{faults{goneUnsaid: true}, "peer vanishes and comes back", "did not report ErrNotConnected"},
 		{faults{goneOnce: true}, "peer vanishes and comes back", "want it again"},

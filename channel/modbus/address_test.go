@@ -243,10 +243,10 @@ func TestFactoryNamesEveryBadPoint(t *testing.T) {
 		"channel 7: point typo: address \"holdin:1\": space \"holdin\": want",
 		"point setpoint: address input:1:uint16:AB: control points are written, and the space input is read-only",
 		"point switch: address discrete:1: adjustment points are written",
-		"point bit: address holding:1:bit3:AB: control points are written, and to write a part",
+		"point bit: address holding:1:bit3:AB: control points are written, and bit3 is a part of a register: say how with the option part_writes (PartWrites), mask or rewrite",
 		"point byte:", "point text: address holding:1:uint16:AB: uint16 is a number, and the point is text: want a type such as string16",
 		"point serial: address holding:1:string8:AB: string8 is text, and the point is a number: want text: true",
-		"point field: address holding:1:bits0-3:AB: control points are written, and to write a part of a register, which is not supported",
+		"point field: address holding:1:bits0-3:AB: control points are written, and bits0-3 is a part",
 		"point ramp: address holding:1:uint16:AB rate=5: control points are written, and a command may change them at any rate",
 		"point long:",
 	} {

@@ -1,8 +1,8 @@
 package modbus
 
 import (
-	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"path/filepath"
 	"slices"
@@ -66,17 +66,24 @@ func adviseLabels(p model.Point, a address) string {
 // adviseOverlaps finds points that share registers otherwise than as parts of
 // one.
 func (d *driver) adviseOverlaps() []channel.Advice {
-	items := slices.Clone(d.items)
-	slices.SortStableFunc(items, compareItems)
+	order := make([]int, len(d.items)) // the points by address
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return compareItems(d.items[a], d.items[b]) })
 	var list []channel.Advice
-	for i, b := range items {
+	for n, i := range order {
+		b := d.items[i]
 		// Those before it that reach so far, no further back than the longest type.
-		for k := i - 1; k >= 0 && items[k].space == b.space && int(items[k].start)+maxText > int(b.start); k-- {
-			a := items[k]
+		for k := n - 1; k >= 0; k-- {
+			a := d.items[order[k]]
+			if a.space != b.space || int(a.start)+maxText <= int(b.start) {
+				break
+			}
 			if a.end() <= int(b.start) {
 				continue
 			}
-			first, second := d.setup.Points[min(a.sample, b.sample)], d.setup.Points[max(a.sample, b.sample)]
+			first, second := d.setup.Points[min(i, order[k])], d.setup.Points[max(i, order[k])]
 			if text := overlap(a.address, b.address, first, second); text != "" {
 				list = append(list, channel.Advice{Point: second.ID, Field: "address", Text: text})
 			}
@@ -107,19 +114,14 @@ func (d *driver) advisePeriods() []channel.Advice {
 		return nil
 	}
 	classes := map[time.Duration][]item{}
-	for _, it := range d.items {
-		if period := d.setup.Period(d.setup.Points[it.sample]); period > 0 {
-			classes[period] = append(classes[period], it)
+	for i, p := range d.setup.Points {
+		if period := d.setup.Period(p); period > 0 {
+			classes[period] = append(classes[period], d.items[i])
 		}
 	}
 	var list []channel.Advice
-	var periods []time.Duration
-	for period := range classes {
-		periods = append(periods, period)
-	}
-	slices.SortFunc(periods, cmp.Compare[time.Duration])
 	share := 0.0
-	for _, period := range periods {
+	for _, period := range slices.Sorted(maps.Keys(classes)) {
 		need := d.opts.line.timeFor(makePlan(classes[period], d.opts.limits))
 		share += need.Seconds() / period.Seconds()
 		if share > 1 {

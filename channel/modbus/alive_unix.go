@@ -9,8 +9,11 @@ import (
 )
 
 // alive reports whether the peer still holds its end of the connection, as far
-// as this machine was told. It takes nothing from the connection.
+// as this machine was told. Nothing that came is lost.
 func alive(c net.Conn) bool {
+	if secured, ok := c.(*tlsConn); ok {
+		return secured.alive()
+	}
 	sc, ok := c.(syscall.Conn)
 	if !ok {
 		return true

@@ -40,7 +40,13 @@ func BenchmarkDecode(b *testing.B) {
 
 // BenchmarkRead reads 1,000 int16 registers a round over loopback; a bare
 // peer's work is counted in.
-func BenchmarkRead(b *testing.B) {
+func BenchmarkRead(b *testing.B) { benchmarkRead(b) }
+
+// BenchmarkReadPipelined is BenchmarkRead with all requests of a round together.
+func BenchmarkReadPipelined(b *testing.B) { benchmarkRead(b, Pipeline(8)) }
+
+func benchmarkRead(b *testing.B, opts ...Option) {
+	b.Helper()
 	address := script(b, func(c net.Conn) {
 		for q := request(c); q != nil; q = request(c) {
 			if _, err := c.Write(answer(q, 7)); err != nil {
@@ -54,7 +60,7 @@ func BenchmarkRead(b *testing.B) {
 	}
 	s := setup(points...)
 	s.Scan = 1 // as fast as it goes
-	d := connected(b, TCP(address), s)
+	d := connected(b, TCP(address, opts...), s)
 	b.ReportAllocs()
 	b.ResetTimer()
 	for range b.N {

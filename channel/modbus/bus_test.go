@@ -23,12 +23,12 @@ func TestHostPort(t *testing.T) {
 		"192.168.1.10:1502": "192.168.1.10:1502", "192.168.1.10": "192.168.1.10:502", "meter.local": "meter.local:502",
 		"[fe80::1]:503": "[fe80::1]:503", "[fe80::1]": "[fe80::1]:502", "fe80::1": "[fe80::1]:502",
 	} {
-		got, err := hostPort(in)
+		got, err := hostPort(in, DefaultPort)
 		require.NoError(t, err, in)
 		assert.Equal(t, want, got)
 	}
 	for _, in := range []string{"", ":502", "host:", "host:0", "host:70000", "host:modbus", "tcp://host:502", "a b", "host:1:2"} {
-		_, err := hostPort(in)
+		_, err := hostPort(in, DefaultPort)
 		require.ErrorIs(t, err, model.ErrInvalid, in)
 		_, err = TCP(in)(setup())
 		require.ErrorIs(t, err, model.ErrInvalid, in)
@@ -206,7 +206,7 @@ func TestDelayBetweenRequests(t *testing.T) {
 func TestKind(t *testing.T) {
 	t.Parallel()
 	dev := newDevice(t, 1, 2)
-	require.Len(t, Kinds(), 3)
+	require.Len(t, Kinds(), 4)
 	kind := Kind()
 	assert.Equal(t, "modbus-tcp", kind.Name)
 	factory := func(text string) (channel.Factory, error) {
@@ -231,6 +231,14 @@ func TestKind(t *testing.T) {
 	c := connected(t, alone, setup(point("a", "holding:1")))
 	read(t, c)
 	assert.Equal(t, 2, dev.connections())
+
+	other, err := factory("{address: '" + dev.address + "', unit: 2, connect_timeout: 2s, delay: 1ms, connect_delay: 1ms, retries: 2, pipeline: 3}")
+	require.NoError(t, err)
+	e := open(t, other, setup(point("a", "holding:1")))
+	assert.NotSame(t, a.line, e.line, "another pause after the connect is another connection")
+	assert.Equal(t, time.Millisecond, e.line.connectDelay)
+	assert.Equal(t, 2, e.opts.retries)
+	assert.Equal(t, 3, e.opts.pipeline)
 
 	for _, text := range []string{"{}", "{address: 'x:y'}", "{address: host, unit: 300}", "{address: host, unit: one}"} {
 		_, err := factory(text)

@@ -192,20 +192,20 @@ func encodeBCD(n uint64) uint64 {
 var typeRange = [...]struct{ min, max float64 }{
 	typeBool: {0, 1}, typeInt16: {math.MinInt16, math.MaxInt16}, typeUint16: {0, math.MaxUint16},
 	typeBCD16: {0, 9999}, typeInt32: {math.MinInt32, math.MaxInt32}, typeUint32: {0, math.MaxUint32},
-	typeBCD32: {0, 99999999}, typeInt64: {-maxExact, maxExact}, typeUint64: {0, maxExact},
+	typeBCD32: {0, 99999999}, typeBit: {0, 1}, typeInt8Hi: {math.MinInt8, math.MaxInt8}, typeInt8Lo: {math.MinInt8, math.MaxInt8},
+	typeUint8Hi: {0, math.MaxUint8}, typeUint8Lo: {0, math.MaxUint8}, typeInt64: {-maxExact, maxExact}, typeUint64: {0, maxExact},
 }
 
 // encode appends the registers that hold raw, rounded to the nearest number
 // that the type can express. It refuses what is out of the type's range, and
 // what the device would understand as "not available".
 func (a address) encode(b []byte, raw float64) ([]byte, error) {
-	v, err := a.number(raw)
+	if a.typ.partial() {
+		return b, fmt.Errorf("a part of a register, %s, does not fill one", a.typeName())
+	}
+	v, err := a.bits(raw)
 	if err != nil {
 		return b, err
-	}
-	v &= math.MaxUint64 >> (64 - a.size()) // of negative numbers
-	if a.checks != nil && a.unavailable(v) {
-		return b, fmt.Errorf("raw value %v is one that means not available", raw)
 	}
 	v = a.arrange(v)
 	switch a.width() {
@@ -217,14 +217,50 @@ func (a address) encode(b []byte, raw float64) ([]byte, error) {
 	return binary.BigEndian.AppendUint16(b, uint16(v)), nil
 }
 
+// encodePart returns which bits of its register a part of one is, and what they
+// are for raw. It refuses what encode does.
+func (a address) encodePart(raw float64) (mask, value uint16, err error) {
+	v, err := a.bits(raw)
+	if err != nil {
+		return 0, 0, err
+	}
+	mask, value = a.inRegister(v)
+	return mask, value, nil
+}
+
+// inRegister returns which bits of its register a part of one is, and what they
+// are for the part's own bits.
+func (a address) inRegister(v uint64) (mask, value uint16) {
+	shift := 0
+	switch a.typ {
+	case typeBit, typeBits:
+		shift = int(a.bit)
+	case typeInt8Hi, typeUint8Hi:
+		shift = 8
+	}
+	part := uint64(math.MaxUint64) >> (64 - a.size())
+	return uint16(a.arrange(part << shift)), uint16(a.arrange(v << shift))
+}
+
+// bits returns the bits of raw in the type, as many as the type has.
+func (a address) bits(raw float64) (uint64, error) {
+	v, err := a.number(raw)
+	if err != nil {
+		return 0, err
+	}
+	v &= math.MaxUint64 >> (64 - a.size()) // of negative numbers
+	if a.checks != nil && a.unavailable(v) {
+		return 0, fmt.Errorf("raw value %v is one that means not available", raw)
+	}
+	return v, nil
+}
+
 // number returns the bits of raw in the type, most significant first.
 func (a address) number(raw float64) (uint64, error) {
 	outside := func(lo, hi float64) error {
-		return fmt.Errorf("raw value %v is outside of %s, %v to %v", raw, typeNames[a.typ], lo, hi)
+		return fmt.Errorf("raw value %v is outside of %s, %v to %v", raw, a.typeName(), lo, hi)
 	}
 	switch {
-	case a.typ.partial():
-		return 0, fmt.Errorf("a part of a register, %s, cannot be written", a.typeName())
 	case a.typ == typeString:
 		return 0, fmt.Errorf("text, %s, cannot be written", a.typeName())
 	case math.IsNaN(raw):
@@ -242,14 +278,17 @@ func (a address) number(raw float64) (uint64, error) {
 	}
 	n := math.Round(raw)
 	r := typeRange[a.typ]
+	if a.typ == typeBits {
+		r.max = math.Ldexp(1, a.size()) - 1
+	}
 	if n < r.min || n > r.max {
 		return 0, outside(r.min, r.max)
 	}
-	if a.typ == typeBool && math.Abs(raw-n) > 1e-6 {
+	if a.typ.truth() && math.Abs(raw-n) > 1e-6 {
 		return 0, fmt.Errorf("raw value %v is neither 0 nor 1", raw)
 	}
 	switch a.typ {
-	case typeBool:
+	case typeBool, typeBit:
 		return uint64(a.truth(n != 0)), nil
 	case typeBCD16, typeBCD32:
 		return encodeBCD(uint64(n)), nil

@@ -1,6 +1,7 @@
 package modbus
 
 import (
+	"encoding/binary"
 	"encoding/hex"
 	"math"
 	"math/rand/v2"
@@ -147,6 +148,39 @@ func TestEncodeRoundsAndRefuses(t *testing.T) {
 		}
 		require.NoError(t, err, "%+v", c)
 		assert.Equal(t, unhex(t, c.bytes), b, "%+v", c)
+	}
+}
+
+// A part that is written into a register is read from it, and the rest of the
+// register stays.
+func TestEncodeParts(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		typ, before string
+		raw         float64
+		after       string // empty where it is refused
+	}{
+		{"bit0", "FE 80", 1, "FE 81"}, {"bit0", "FF FF", 0, "FF FE"}, {"bit15", "00 00", 1, "80 00"}, {"bit0:BA", "00 00", 1, "01 00"}, {"bit8:BA", "00 00", 1, "00 01"},
+		{"bit3 invert", "FF FF", 1, "FF F7"}, {"bit3 invert", "00 00", 0, "00 08"}, {"bit3", "00 00", 0.5, ""}, {"bit3", "00 00", 2, ""}, {"bit3", "00 00", -1, ""},
+		{"bits4-7", "12 34", 0xA, "12 A4"}, {"bits4-7", "FF FF", 0, "FF 0F"}, {"bits4-7", "00 00", 16, ""}, {"bits4-7", "00 00", -1, ""}, {"bits4-7:BA", "12 34", 0xA, "A2 34"},
+		{"bits7-9", "00 00", 5, "02 80"}, {"bits0-15", "12 34", 65535, "FF FF"}, {"bits0-15", "12 34", 65536, ""}, {"bits0-3", "12 34", 2.6, "12 33"},
+		{"int8hi", "12 34", -2, "FE 34"}, {"int8lo", "12 34", -128, "12 80"}, {"int8lo", "12 34", 128, ""}, {"int8lo", "12 34", -129, ""}, {"int8hi:BA", "12 34", -2, "12 FE"},
+		{"uint8hi", "12 34", 255, "FF 34"}, {"uint8lo", "12 34", 256, ""}, {"uint8lo", "12 34", math.NaN(), ""}, {"uint8lo:BA", "12 34", 1, "01 34"},
+		{"int8lo na=-1", "12 34", -1, ""}, {"bits0-3 na=0xF", "12 34", 15, ""}, {"uint8hi na=0xFF", "12 34", 254, "FE 34"},
+	} {
+		a := mustParse(t, "holding:0:"+c.typ)
+		mask, value, err := a.encodePart(c.raw)
+		if c.after == "" {
+			assert.Error(t, err, "%+v gave %x %x", c, mask, value)
+			continue
+		}
+		require.NoError(t, err, "%+v", c)
+		require.Zero(t, value&^mask, "%+v", c)
+		register := binary.BigEndian.AppendUint16(nil, binary.BigEndian.Uint16(unhex(t, c.before))&^mask|value)
+		assert.Equal(t, unhex(t, c.after), register, "%+v", c)
+		got, quality := a.decode(register)
+		assert.Equal(t, model.Good, quality, "%+v", c)
+		assert.Equal(t, math.Round(c.raw), got, "%+v", c)
 	}
 }
 

@@ -2,6 +2,7 @@ package modbus_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 	"github.com/voltageems/voltage/channel/channeltest"
 	"github.com/voltageems/voltage/channel/modbus"
 	"github.com/voltageems/voltage/channel/modbus/server"
+	"github.com/voltageems/voltage/internal/testcert"
 	"github.com/voltageems/voltage/model"
 )
 
@@ -25,17 +27,26 @@ func TestConformance(t *testing.T) {
 	for name, factory := range factories {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			channeltest.Run(t, harness(factory, name == "rtu over tcp"))
+			channeltest.Run(t, harness(factory, server.Config{RTU: name == "rtu over tcp"}))
 		})
 	}
+	t.Run("tls", func(t *testing.T) {
+		t.Parallel()
+		ca := testcert.NewCA(t)
+		device, client := ca.Issue(t, testcert.Spec{Hosts: []string{"127.0.0.1"}}), ca.Issue(t, testcert.Spec{})
+		files := modbus.TLSConfig{CAFile: ca.File, CertFile: client.CertFile, KeyFile: client.KeyFile}
+		factory := func(address string) channel.Factory { return modbus.TLS(address, files, modbus.Unit(3)) }
+		secure := &tls.Config{Certificates: []tls.Certificate{device.Certificate}, ClientCAs: ca.Pool}
+		channeltest.Run(t, harness(factory, server.Config{TLS: secure}))
+	})
 }
 
-func harness(factory func(address string) channel.Factory, rtu bool) channeltest.Harness {
+func harness(factory func(address string) channel.Factory, base server.Config) channeltest.Harness {
 	setpoint := model.Point{ID: "setpoint", Kind: model.Control, Address: "holding:20:int16", Scale: 0.1, ReadBack: true}
 	breaker := model.Point{ID: "breaker", Kind: model.Control, Address: "coil:7"}
 	refused := model.Point{ID: "refused", Kind: model.Adjustment, Address: "holding:21"}
 	return channeltest.Harness{
-		Start: func(tb testing.TB) channeltest.Peer { return newPeer(tb, factory, rtu) },
+		Start: func(tb testing.TB) channeltest.Peer { return newPeer(tb, factory, base) },
 		Points: []channeltest.Expect{
 			{Point: model.Point{ID: "power", Address: "holding:10:float32"}, Value: 1.5},
 			{Point: model.Point{ID: "voltage", Address: "input:3:uint16", Scale: 0.1}, Value: 230.1},
@@ -55,7 +66,7 @@ func harness(factory func(address string) channel.Factory, rtu bool) channeltest
 	}
 }
 
-func newPeer(tb testing.TB, factory func(string) channel.Factory, rtu bool) channeltest.Peer {
+func newPeer(tb testing.TB, factory func(string) channel.Factory, base server.Config) channeltest.Peer {
 	var frozen atomic.Bool
 	memory := &server.Memory{}
 	memory.SetRegisters(server.HoldingRegister, 10, 0x3FC0, 0)
@@ -74,7 +85,9 @@ func newPeer(tb testing.TB, factory func(string) channel.Factory, rtu bool) chan
 	var srv *server.Server
 	address := "127.0.0.1:0"
 	start := func() {
-		next, err := server.New(server.Config{Units: map[byte]server.Handler{3: memory}, Intercept: intercept, RTU: rtu})
+		cfg := base
+		cfg.Units, cfg.Intercept = map[byte]server.Handler{3: memory}, intercept
+		next, err := server.New(cfg)
 		if err != nil {
 			tb.Fatal(err)
 		}

@@ -23,62 +23,79 @@ const (
 	maxLength  = 254 // unit and a PDU of 253 bytes
 )
 
-// conn is one TCP connection with the framing of Modbus TCP. One request at a
-// time is under way on it, which its line sees to.
+// conn is one TCP connection with the framing of Modbus TCP. One batch of
+// requests at a time is under way on it, which its line sees to.
 type conn struct {
 	stream
 	r      *bufio.Reader
-	framer *gb.TCPClientHandler // its packager only
-	issued uint32               // how many transaction ids were used on this connection, at most all of them
+	out    []byte
+	last   uint16 // transaction id
+	issued uint32 // how many of them were used on this connection, at most all of them
 }
 
-// stream is a connection whose I/O the end of a context cuts short.
+// stream is a connection whose I/O can be cut short.
 type stream struct {
 	net.Conn
-	mu    sync.Mutex
-	epoch uint64 // counts requests, so that a late interruption hits no later one
+	mu     sync.Mutex
+	active bool // a request is under way
+	cut    bool // and it was cut short
 }
 
 func newConn(c net.Conn) *conn {
-	return &conn{stream: stream{Conn: c}, r: bufio.NewReaderSize(c, 2*(headerSize+maxLength)), framer: gb.NewTCPClientHandler("")}
+	return &conn{stream: stream{Conn: c}, r: bufio.NewReaderSize(c, 2*(headerSize+maxLength))}
 }
 
-// exchanged is what became of a request.
+// exchanged is what became of requests.
 type exchanged struct {
-	data  []byte // of a read; valid until the next request
+	data  []byte // of a read with RTU framing; valid until the next request
 	sent  bool   // at least one byte left
 	heard bool   // the connection brought at least one whole frame
+	late  byte   // the unit of one that answers no request under way; 0 for none
 }
 
-// exchange sends a request and waits for its answer, up to timeout and no
-// longer than ctx. An error that wraps channel.ErrNotConnected means that the
-// connection cannot be used any more; all others leave it in order, and the
-// answer, should it still come, is dropped by its transaction id.
-func (c *conn) exchange(ctx context.Context, timeout time.Duration, unit byte, request *gb.ProtocolDataUnit, command bool) (exchanged, error) {
+// appendTCP appends the frame of a request.
+func appendTCP(b []byte, id uint16, unit byte, pdu *gb.ProtocolDataUnit) []byte {
+	b = binary.BigEndian.AppendUint16(b, id)
+	b = append(b, 0, 0)
+	b = binary.BigEndian.AppendUint16(b, uint16(2+len(pdu.Data)))
+	return append(append(b, unit, pdu.FunctionCode), pdu.Data...)
+}
+
+// exchange sends the requests in one piece and waits for their answers, which
+// may come in any order: up to timeout for the first and then, as devices work
+// off one after the other, up to timeout for each next one, and no longer than
+// ctx. An error that wraps channel.ErrNotConnected means that the connection
+// cannot be used any more; all others leave it in order, and what is still
+// answered is dropped by its transaction id.
+func (c *conn) exchange(ctx context.Context, timeout time.Duration, unit byte, asks []ask, command bool) (exchanged, error) {
 	var x exchanged
 	if err := ctx.Err(); err != nil {
 		return x, err
 	}
-	deadline := time.Now().Add(timeout)
-	byContext, bounded := ctx.Deadline()
-	bounded = bounded && byContext.Before(deadline)
-	if bounded {
-		deadline = byContext
+	until := func() (deadline time.Time, bounded bool) {
+		deadline = time.Now().Add(timeout)
+		if byContext, ok := ctx.Deadline(); ok && byContext.Before(deadline) {
+			return byContext, true
+		}
+		return deadline, false
 	}
-	defer c.guard(ctx, deadline)()
+	deadline, bounded := until()
+	c.guard(ctx, deadline)
+	defer c.unguard()
 
 	// A peer that closed the connection while it was idle makes the command
 	// fail before it is sent, not leave its fate open.
 	if command && !alive(c.Conn) {
-		return x, fmt.Errorf("%w: closed by the peer", channel.ErrNotConnected)
+		return x, fmt.Errorf("%w: %w", channel.ErrNotConnected, errPeerClosed)
 	}
-	c.framer.SlaveId = unit
-	frame, err := c.framer.Encode(request)
-	if err != nil {
-		return x, err
+	c.out = c.out[:0]
+	for k := range asks {
+		c.last++
+		asks[k].id = c.last
+		c.out = appendTCP(c.out, c.last, unit, &asks[k].request)
 	}
-	c.issued = min(c.issued+1, 1<<16)
-	n, err := c.Write(frame)
+	c.issued = min(c.issued+uint32(len(asks)), 1<<16)
+	n, err := c.Write(c.out)
 	x.sent = n > 0
 	if err != nil && !x.sent && ctx.Err() != nil {
 		return x, ctx.Err()
@@ -87,25 +104,29 @@ func (c *conn) exchange(ctx context.Context, timeout time.Duration, unit byte, r
 		// What a part of a frame would do to the next one is open.
 		return x, c.lost(err)
 	}
-	for {
-		answer, err := c.receive(frame)
-		if err == nil {
+	whole := false // a frame that had begun when the request was cut short is waited for
+	for left := len(asks); left > 0; {
+		answer, err := c.receive()
+		switch {
+		case err == nil:
 			x.heard = true
-			if answer == nil {
-				continue // to an earlier request
+			a := waiting(asks, binary.BigEndian.Uint16(answer))
+			if a == nil { // to an earlier request, or there twice
+				x.late = alsoAlive(x.late, answer[headerSize-1:])
+				continue
 			}
-			if err := c.framer.Verify(frame, answer); err != nil {
-				return x, fmt.Errorf("%w: unit %d in place of %d", ErrAnswer, answer[6], unit)
+			a.take(unit, answer)
+			if left--; left > 0 {
+				deadline, bounded = until()
+				c.extend(deadline, false)
 			}
-			pdu, err := c.framer.Decode(answer)
-			if err != nil {
-				return x, fmt.Errorf("%w: %w", ErrAnswer, err)
-			}
-			x.data, err = checkAnswer(request, pdu)
-			return x, err
-		}
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			continue
+		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return x, c.lost(err)
+		case c.r.Buffered() > 0 && !whole && errors.Is(context.Cause(ctx), errCut):
+			whole = true
+			c.extend(deadline, true)
+			continue
 		}
 		err = expired(ctx, bounded, timeout)
 		if c.r.Buffered() > 0 {
@@ -113,8 +134,45 @@ func (c *conn) exchange(ctx context.Context, timeout time.Duration, unit byte, r
 			// comes then would be taken for it.
 			return x, fmt.Errorf("%w: answer stops after %d bytes: %w", channel.ErrNotConnected, c.r.Buffered(), err)
 		}
-		return x, err
+		if !errors.Is(err, ErrTimeout) {
+			return x, err
+		}
+		for k := range asks {
+			if !asks[k].done {
+				asks[k].end(nil, err)
+			}
+		}
+		return x, nil
 	}
+	return x, nil
+}
+
+// alsoAlive returns the unit of an answer that nobody waits for, or the one before
+// it where it is a gateway that answers for a unit which does not.
+func alsoAlive(before byte, answer []byte) byte {
+	if answer[1]&0x80 != 0 && len(answer) > 2 && unanswered(&Exception{Code: answer[2]}) {
+		return before
+	}
+	return answer[0]
+}
+
+// waiting returns the request with a transaction id, if it waits for its answer.
+func waiting(asks []ask, id uint16) *ask {
+	for k := range asks {
+		if asks[k].id == id && !asks[k].done {
+			return &asks[k]
+		}
+	}
+	return nil
+}
+
+// take ends a request with the frame that has its transaction id.
+func (a *ask) take(unit byte, frame []byte) {
+	if frame[headerSize-1] != unit {
+		a.end(nil, fmt.Errorf("%w: unit %d in place of %d", ErrAnswer, frame[headerSize-1], unit))
+		return
+	}
+	a.end(checkAnswer(&a.request, &gb.ProtocolDataUnit{FunctionCode: frame[headerSize], Data: frame[headerSize+1:]}))
 }
 
 // expired says why a request's time is over: its context ended, the context's
@@ -129,35 +187,52 @@ func expired(ctx context.Context, bounded bool, timeout time.Duration) error {
 	return fmt.Errorf("%w, %s", ErrTimeout, timeout)
 }
 
-// guard sets the deadline of a request and lets the end of ctx cut it short.
-// The function that it returns ends that.
-func (c *stream) guard(ctx context.Context, deadline time.Time) func() {
+// guard sets the deadline of a request, which interrupt cuts short from now on
+// until unguard is called. Where ctx has ended already it is cut short at once.
+func (c *stream) guard(ctx context.Context, deadline time.Time) {
 	c.mu.Lock()
-	c.epoch++
-	epoch := c.epoch
+	defer c.mu.Unlock()
+	c.active, c.cut = true, ctx.Err() != nil
+	if c.cut {
+		deadline = past
+	}
 	// On a closed connection this fails, and so does what follows.
 	_ = c.SetDeadline(deadline)
-	c.mu.Unlock()
-	stop := context.AfterFunc(ctx, func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if c.epoch == epoch {
-			_ = c.SetDeadline(time.Unix(1, 0))
-		}
-	})
-	return func() {
-		c.mu.Lock()
-		c.epoch++
-		c.mu.Unlock()
-		stop()
+}
+
+func (c *stream) unguard() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.active = false
+}
+
+// past is a deadline that has passed.
+var past = time.Unix(1, 0)
+
+// interrupt cuts short the request under way, after its context has ended.
+func (c *stream) interrupt() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.active {
+		c.cut = true
+		_ = c.SetDeadline(past)
 	}
 }
 
-// receive returns the next frame if it has the request's transaction id, and
-// nil if it is the answer to an earlier request of this connection: late, or
-// there twice. The frame is valid until the next call. Nothing is taken from
+// extend moves the deadline of the request under way; force also where it was
+// cut short.
+func (c *stream) extend(deadline time.Time, force bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if force || !c.cut {
+		_ = c.SetDeadline(deadline)
+	}
+}
+
+// receive returns the next frame, which answers a request of this connection, if
+// maybe an earlier one. It is valid until the next call. Nothing is taken from
 // the stream until a frame is complete.
-func (c *conn) receive(request []byte) ([]byte, error) {
+func (c *conn) receive() ([]byte, error) {
 	header, err := c.r.Peek(headerSize)
 	if err != nil {
 		return nil, err
@@ -169,10 +244,8 @@ func (c *conn) receive(request []byte) ([]byte, error) {
 	if length < minLength || length > maxLength {
 		return nil, fmt.Errorf("garbage: length %d, want %d to %d", length, minLength, maxLength)
 	}
-	got, want := binary.BigEndian.Uint16(header), binary.BigEndian.Uint16(request)
-	age := uint32(want - got)
-	if age >= c.issued {
-		return nil, fmt.Errorf("garbage: transaction id %d was never sent, %d was last", got, want)
+	if got := binary.BigEndian.Uint16(header); uint32(c.last-got) >= c.issued {
+		return nil, fmt.Errorf("garbage: transaction id %d was never sent, %d was last", got, c.last)
 	}
 	size := headerSize - 1 + length
 	frame, err := c.r.Peek(size)
@@ -182,16 +255,13 @@ func (c *conn) receive(request []byte) ([]byte, error) {
 	if _, err := c.r.Discard(size); err != nil {
 		return nil, err
 	}
-	if age != 0 {
-		return nil, nil
-	}
 	return frame, nil
 }
 
 // lost makes an error that says that the connection is gone.
 func (c *stream) lost(cause error) error {
 	if errors.Is(cause, io.EOF) {
-		return fmt.Errorf("%w: closed by the peer", channel.ErrNotConnected)
+		return fmt.Errorf("%w: %w", channel.ErrNotConnected, errPeerClosed)
 	}
 	return fmt.Errorf("%w: %w", channel.ErrNotConnected, cause)
 }

@@ -1,5 +1,6 @@
-// Package modbus is the driver for devices that speak Modbus TCP, Modbus RTU on
-// a serial line, or RTU over TCP through a gateway.
+// Package modbus is the driver for devices that speak Modbus TCP, Modbus/TCP
+// Security, which is the same with TLS, Modbus RTU on a serial line, or RTU over
+// TCP through a gateway.
 //
 //	channel.Config{
 //		ID:     "1001",
@@ -8,7 +9,8 @@
 //	}
 //
 // Several units behind one gateway share its connection through a Bus, on
-// which one request is under way at a time and commands go ahead of polls.
+// which one request is under way at a time (or one batch, see Pipeline) and
+// commands go ahead of polls.
 //
 // # Addresses
 //
@@ -72,27 +74,93 @@
 // Invalid and infinity Overflow in any case, and na=nan only says it aloud.
 //
 // The rate counts from the last value that was believed and the time since, at
-// least one scan. A jump is believed after all at the third reading in turn
+// least one period of the point's scan class. A jump is believed after all at the third reading in turn
 // that agrees with the one before it: the device was replaced, or its counter
 // began anew. Points that are written have no rate, for a command may change
 // them at once.
 //
 // # Reading
 //
-// Points near each other are read with one request. When a device answers one
+// Points of one scan class that are near each other are read with one request;
+// Plan prints which. A round's requests are sent one at a time, or in batches,
+// and between two of them a class that is due and has a shorter period goes
+// ahead. Read returns the points of a class when its round is complete. Rounds
+// begin at once after the connect and then keep to a grid that lies elsewhere in
+// the period for every channel, unit and class. What is read once is asked for
+// again, less and less often, while it is not answered. Demand reads points of
+// any class as the next request. A point that was written while its round was
+// under way, or whose class is not read within a second, is read again after the
+// write, and no value of before is returned after it.
+//
+// When a device answers one
 // with exception 2, illegal data address, the request is split until the
 // addresses that it does not have are known; they are Invalid from then on and
 // tried again rarely (after 10 s, then less and less, down to every 10 min)
 // and after each reconnect. Numbers that no float64 holds exactly, that cannot
 // be stored, or that are not numbers are Overflow or Invalid, never a wrong value.
 //
+// A device that closes the connection after an answer, or when it was idle, is
+// asked over a new one. A request that met the end of the connection is sent
+// once more if it only reads, or if nothing of it had left.
+//
 // # Writing
 //
-// Points of kind control and adjustment are coils or whole holding registers,
-// and are polled like all others. A part of a register (a bit, several bits, a
-// byte) is refused for now, for to do so by reading and writing back would undo
-// what the device changes in between; so is text, as commands carry numbers. A
-// number that means "not available" is not written.
+// Points of kind control and adjustment are coils or holding registers, and are
+// read like all others, by their scan class. They are written with functions 5, 6 and 16, or with
+// 15 and 16 alone where MultipleWrites asks for that. A number that means "not
+// available" is not written; nor is text, as commands carry numbers.
+//
+// A part of a register (a bit, several bits, a byte) is written only where
+// PartWrites says how. By "mask", function 22, the device changes the part
+// itself. By "rewrite" the register is read, changed and written back, one
+// request after the other with none of this bus in between: simple, and wrong
+// where the device itself or another client changes the rest of the register,
+// for that is undone without a trace.
+//
+// Every answer must be the echo that its request asks for; else nobody knows
+// what the device took, and the result is Sent. A point with ReadBack is read
+// until it has the value that was written, for up to 2 s. With ReadWrite,
+// function 23 writes and reads it in one request, which is enough where the
+// value in the answer matches. Function 24, the reading of a queue, is not of
+// use to points; the package server answers it.
+//
+// # TLS
+//
+// TLS and NewTLSBus are TCP and NewBus for Modbus/TCP Security
+// (MB-TCP-Security v3.6): TLS 1.2 or higher, certificates on both sides, port
+// 802. The device's certificate is always verified: its authority, its time and
+// its name. What is wrong with either certificate is part of the error of
+// Connect, or of the first Read, as with TLS 1.3 a device judges its client only
+// then; both are channel.ErrNotConnected. The role in which the client comes is
+// in its certificate, and what the role may do is up to the device.
+//
+// The files are read when the Factory checks them and again at each connect.
+// The times in certificates are judged by the system's clock, so a controller
+// whose clock is not set yet does not connect.
+//
+// # Silent units
+//
+// A unit is dead when two requests in a row (and as many more as Retries says)
+// had no answer and nothing else was answered since the round began. Read then
+// ends with channel.ErrNotConnected, and each Connect is one attempt: the unit
+// counts as connected when it answers it.
+//
+// A request to a unit, or for an address, that was not answered the last time
+// keeps the line only for as long as nobody else wants it. A poll of another unit
+// cuts it short after a grace of four times the slowest recent answer on the
+// line, at least 20 ms and at most the Timeout; a command does so at once with
+// Modbus TCP, where a late answer is told by its transaction id, and after the
+// grace with RTU. So that a unit which became slower is found again, every second
+// attempt in turn has twice the grace, every fourth four times and so on, and a
+// unit whose answer came after all has its whole Timeout the next time. The time
+// for which others had to wait, also because a gateway was still busy with the
+// attempt, is paid back: attempts on dead units then rest for 19 times as long,
+// and take turns. So all of them together take at most 5 % of the time of a line
+// that others want.
+//
+// A unit that is back is noticed by the next attempt. The runner makes one every
+// 15 to 30 s at the latest; on a busy line its turn may take another 20 graces
+// for each dead unit on it, which is 4 s for ten of them and answers within 5 ms.
 //
 // # RTU
 //
@@ -109,7 +177,9 @@
 // a request did not come, the driver therefore sends no request to that unit to
 // which a late answer would fit before the unit has answered a short read of
 // another length. For 30 s, that is; what a device delivers later than that can
-// be taken for another answer, as on every RTU line. Do not use adapters that
+// be taken for another answer, as on every RTU line. So can a second copy of
+// an answer that comes only after the next request, and answers that come in
+// another order than the requests. Do not use adapters that
 // echo what is sent: the echo of a single write is its answer.
 //
 // Unit 0 is the broadcast to all units of the line. Its channel has controls

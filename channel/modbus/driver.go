@@ -27,7 +27,8 @@ type driver struct {
 
 	mu      sync.Mutex
 	session *session // the last Connect's; nil before the first
-	written []int    // places of the points that were written since the round began
+	written []int    // places of the points that were written since Read looked
+	asked   []int    // places of the points that Demand asked for since
 }
 
 // session is the time from a Connect to the Close after it, or to the loss of
@@ -38,6 +39,13 @@ type session struct {
 	// lost tells a Read that waits for its next round that a Write found the
 	// connection gone.
 	lost chan struct{}
+	// wake tells it that there may be something to read before that.
+	wake chan struct{}
+
+	// of Read: its context, bound, which is mostly the same one
+	outer   <-chan struct{}
+	inner   context.Context
+	release func()
 }
 
 // bind returns ctx, cut short by the end of the session.
@@ -45,6 +53,18 @@ func (s *session) bind(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	stop := context.AfterFunc(s.ctx, cancel)
 	return ctx, func() { stop(); cancel() }
+}
+
+// within is bind for the contexts of Read.
+func (s *session) within(ctx context.Context) context.Context {
+	if s.inner == nil || s.outer != ctx.Done() {
+		if s.release != nil {
+			s.release()
+		}
+		s.outer = ctx.Done()
+		s.inner, s.release = s.bind(ctx)
+	}
+	return s.inner
 }
 
 var errClosed = fmt.Errorf("%w: closed", channel.ErrNotConnected)
@@ -57,36 +77,40 @@ func newDriver(l *line, o options, s channel.Setup) (*driver, error) {
 		index: make(map[string]int, len(s.Points)),
 		poll:  newLane(false), command: newLane(true),
 	}
-	d.samples = make([]model.Sample, len(s.Points))
+	d.poll.asks = make([]ask, max(o.pipeline, 1))
 	var errs []error
 	for i, p := range s.Points {
-		a, err := checkPoint(p)
+		a, err := checkPoint(p, o.parts)
 		if err == nil && !a.space.bits() && a.width() > o.limits.maxRead {
 			err = fmt.Errorf("address %s: %d registers, and one request may read %d", a, a.width(), o.limits.maxRead)
 		}
 		if err == nil && d.member.mute && (!p.Kind.Writable() || p.ReadBack) {
 			err = errors.New("unit 0 is all units of the line, which can be written and not be read")
 		}
+		if err == nil && d.member.mute && a.typ.partial() && o.parts == PartsRewrite {
+			err = fmt.Errorf("address %s: unit 0 is all units of the line, and part writes by rewrite would have to read it", a)
+		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%w: channel %s: point %s: %w", model.ErrInvalid, s.ID, p.ID, err))
 			continue
 		}
-		it := item{address: a, sample: i, factor: p.Factor(), offset: p.Offset}
+		it := item{address: a, factor: p.Factor(), offset: p.Offset}
 		if a.checks != nil && a.checks.rate > 0 {
-			it.trend = &trend{rate: a.checks.rate, least: s.Scan}
+			it.trend = &trend{rate: a.checks.rate, least: s.Period(p)}
 		}
 		d.items = append(d.items, it)
 		d.index[p.ID] = i
-		d.samples[i].Point = p.ID
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
 	}
+	d.sort()
 	return d, nil
 }
 
-// checkPoint returns the point's address, or what is wrong with it.
-func checkPoint(p model.Point) (address, error) {
+// checkPoint returns the point's address, or what is wrong with it. parts is the
+// option PartWrites.
+func checkPoint(p model.Point, parts string) (address, error) {
 	a, err := parseAddress(p.Address)
 	switch {
 	case err != nil:
@@ -99,8 +123,8 @@ func checkPoint(p model.Point) (address, error) {
 		return a, nil
 	case a.space != coil && a.space != holding:
 		return a, fmt.Errorf("address %s: %s points are written, and the space %s is read-only", a, p.Kind, spaceNames[a.space])
-	case a.space == holding && a.typ.partial():
-		return a, fmt.Errorf("address %s: %s points are written, and to write a part of a register, which is not supported, would undo what the device changes in the rest", a, p.Kind)
+	case a.space == holding && a.typ.partial() && parts == "":
+		return a, fmt.Errorf("address %s: %s points are written, and %s is a part of a register: say how with the option part_writes (PartWrites), mask or rewrite", a, p.Kind, a.typeName())
 	case a.checks != nil && a.checks.rate > 0:
 		return a, fmt.Errorf("address %s: %s points are written, and a command may change them at any rate", a, p.Kind)
 	}
@@ -111,7 +135,7 @@ func checkPoint(p model.Point) (address, error) {
 // is asked for something first, so that it counts as connected only when it is
 // back.
 func (d *driver) Connect(ctx context.Context) error {
-	s := &session{lost: make(chan struct{}, 1)}
+	s := &session{lost: make(chan struct{}, 1), wake: make(chan struct{}, 1)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	d.mu.Lock()
 	if d.session != nil {
@@ -171,58 +195,77 @@ func (d *driver) current() (*session, error) {
 	return d.session, nil
 }
 
-// Read implements channel.Driver: it waits for the next round and returns a
-// sample of every point.
+// Read implements channel.Driver: it serves the scan classes that are due, and
+// returns with the samples of the first whose round has ended.
 func (d *driver) Read(ctx context.Context) ([]model.Sample, error) {
 	s, err := d.current()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", d.name, err)
 	}
-	ctx, release := s.bind(ctx)
-	defer release()
-	if err = d.wait(ctx, s); err == nil {
-		err = d.round(ctx)
+	ctx = s.within(ctx)
+	for {
+		var c *class
+		if c, err = d.pick(ctx, s); err != nil {
+			break
+		}
+		var ended bool
+		if ended, err = d.step(ctx, c); err != nil {
+			break
+		}
+		if !ended {
+			continue
+		}
+		if samples := d.finish(c); len(samples) > 0 {
+			return samples, nil
+		}
 	}
 	switch {
-	case err == nil:
-		return d.samples, nil
 	case s.ctx.Err() != nil:
 		err = errClosed
 	case errors.Is(err, channel.ErrNotConnected):
 		d.end(s)
+	default:
+		// What was read of the rounds under way is old by the time of the next Read.
+		for _, c := range d.classes {
+			if c.begun {
+				d.rewind(c, d.setup.Clock.Now())
+			}
+		}
 	}
 	return nil, fmt.Errorf("%s: %w", d.name, err)
 }
 
-// wait waits for the time of the next round. Rounds keep to the grid that the
-// first one sets; those that were missed are left out.
-func (d *driver) wait(ctx context.Context, s *session) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
+// pick waits until a class has something to be asked for.
+func (d *driver) pick(ctx context.Context, s *session) (*class, error) {
 	clock := d.setup.Clock
-	now := clock.Now()
-	if d.next.IsZero() {
-		d.next = now
-	}
-	idle := len(d.items) == 0 || d.member.mute
-	if pause := d.next.Sub(now); pause > 0 || idle {
-		var due <-chan time.Time // never, when there is nothing to read
-		if !idle {
-			due = clock.After(min(pause, d.setup.Scan))
+	var due <-chan time.Time
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		d.follow()
+		now := clock.Now()
+		if k, ok := d.table.Pick(now); ok {
+			c := d.classes[k]
+			if !c.begun {
+				d.prepare(c, now)
+			}
+			return c, nil
+		}
+		// A channel of After is not made anew when something else ends the wait
+		// before its time, save for one that comes sooner.
+		if wait, ok := d.table.Wait(now); ok && (due == nil || now.Add(wait).Before(d.waits)) {
+			d.waits = now.Add(wait)
+			due = clock.After(wait)
 		}
 		select {
 		case <-due:
+			due = nil
+		case <-s.wake:
 		case <-s.lost:
-			return fmt.Errorf("%w: found by a write", channel.ErrNotConnected)
+			return nil, fmt.Errorf("%w: found by a write", channel.ErrNotConnected)
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
-		now = clock.Now()
 	}
-	d.next = d.next.Add(d.setup.Scan)
-	if late := now.Sub(d.next); late >= 0 {
-		d.next = d.next.Add((late/d.setup.Scan + 1) * d.setup.Scan)
-	}
-	return nil
 }

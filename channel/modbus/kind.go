@@ -18,8 +18,13 @@ type settings struct {
 	MaxRead        *int           `yaml:"max_read"`
 	MaxGap         *int           `yaml:"max_gap"`
 	MultipleWrites bool           `yaml:"multiple_writes"`
+	PartWrites     *string        `yaml:"part_writes"`
+	ReadWrite      bool           `yaml:"read_write"`
 	ConnectTimeout *time.Duration `yaml:"connect_timeout"`
 	Delay          *time.Duration `yaml:"delay"`
+	ConnectDelay   *time.Duration `yaml:"connect_delay"`
+	Retries        *int           `yaml:"retries"`
+	Pipeline       *int           `yaml:"pipeline"`
 }
 
 func (s settings) options() []Option {
@@ -36,11 +41,26 @@ func (s settings) options() []Option {
 	if s.MultipleWrites {
 		opts = append(opts, MultipleWrites())
 	}
+	if s.PartWrites != nil {
+		opts = append(opts, PartWrites(*s.PartWrites))
+	}
+	if s.ReadWrite {
+		opts = append(opts, ReadWrite())
+	}
 	if s.ConnectTimeout != nil {
 		opts = append(opts, ConnectTimeout(*s.ConnectTimeout))
 	}
 	if s.Delay != nil {
 		opts = append(opts, Delay(*s.Delay))
+	}
+	if s.ConnectDelay != nil {
+		opts = append(opts, ConnectDelay(*s.ConnectDelay))
+	}
+	if s.Retries != nil {
+		opts = append(opts, Retries(*s.Retries))
+	}
+	if s.Pipeline != nil {
+		opts = append(opts, Pipeline(*s.Pipeline))
 	}
 	return opts
 }
@@ -56,6 +76,22 @@ type network struct {
 func (n network) alone() bool { return n.Exclusive }
 
 func (n network) place() (string, []Option) { return n.Address, n.options() }
+
+// secured is a section "modbus-tls".
+type secured struct {
+	network    `yaml:",inline"`
+	CAFile     channel.Path `yaml:"ca_file"`
+	CertFile   channel.Path `yaml:"cert_file"`
+	KeyFile    channel.Path `yaml:"key_file"`
+	ServerName string       `yaml:"server_name"`
+}
+
+func (s secured) place() (string, []Option) {
+	address, opts := s.network.place()
+	return address, append(opts, withTLS(TLSConfig{
+		CAFile: string(s.CAFile), CertFile: string(s.CertFile), KeyFile: string(s.KeyFile), ServerName: s.ServerName,
+	}))
+}
 
 // serialLine is a section "modbus-rtu".
 type serialLine struct {
@@ -91,12 +127,17 @@ func (serialLine) alone() bool { return false }
 //	  max_read: 125              # see MaxRead, default 125
 //	  max_gap: 8                 # see MaxGap, default 8
 //	  multiple_writes: false     # see MultipleWrites
+//	  part_writes: mask          # or rewrite; see PartWrites, default none
+//	  read_write: false          # see ReadWrite
 //	  connect_timeout: 3s        # default 3s
 //	  delay: 0s                  # see Delay
+//	  connect_delay: 0s          # see ConnectDelay
+//	  retries: 0                 # see Retries
+//	  pipeline: 1                # see Pipeline; not with RTU
 //	  exclusive: false           # a connection of its own
 //
-// Channels with the same address, connect_timeout and delay share one
-// connection, because many gateways and devices accept only a few and answer
+// Channels with the same address, connect_timeout, delay and connect_delay share
+// one connection, because many gateways and devices accept only a few and answer
 // one request at a time anyway. A channel with exclusive does not take part.
 // The sharing is among the channels that were opened with the same Kind value.
 func Kind() channel.Kind { return kind[network]("modbus-tcp", NewBus) }
@@ -104,6 +145,19 @@ func Kind() channel.Kind { return kind[network]("modbus-tcp", NewBus) }
 // RTUOverTCPKind returns the driver for configuration files, "modbus-rtu-tcp".
 // Its section is that of Kind; see RTUOverTCP.
 func RTUOverTCPKind() channel.Kind { return kind[network]("modbus-rtu-tcp", NewRTUOverTCPBus) }
+
+// TLSKind returns the driver for configuration files, "modbus-tls":
+//
+//	driver: modbus-tls
+//	modbus-tls:
+//	  address: 192.168.1.10      # port 802 when left out
+//	  ca_file: ca.pem            # see TLSConfig; relative paths count from the
+//	  cert_file: gateway.pem     # folder of the configuration file
+//	  key_file: gateway.key
+//	  server_name: pcs1.plant    # default: the host of the address
+//
+// and all that Kind has. Channels share a connection when these agree as well.
+func TLSKind() channel.Kind { return kind[secured]("modbus-tls", newTLSBus) }
 
 // RTUKind returns the driver for configuration files, "modbus-rtu":
 //
@@ -116,7 +170,7 @@ func RTUOverTCPKind() channel.Kind { return kind[network]("modbus-rtu-tcp", NewR
 //
 // and all that Kind has but address and exclusive. Channels with the same
 // device share it, and must agree about baud, parity, stop_bits,
-// connect_timeout and delay.
+// connect_timeout, delay and connect_delay.
 func RTUKind() channel.Kind {
 	return kind[serialLine]("modbus-rtu", NewRTUBus)
 }
@@ -170,7 +224,7 @@ func kind[S interface {
 			defer mu.Unlock()
 			if known, ok := buses[key]; ok {
 				if known.options.line != o.line {
-					return nil, fmt.Errorf("%w: modbus: device %s: another channel has it with a different baud, parity, stop_bits, connect_timeout or delay", model.ErrInvalid, address)
+					return nil, fmt.Errorf("%w: modbus: device %s: another channel has it with a different baud, parity, stop_bits, connect_timeout, delay or connect_delay", model.ErrInvalid, address)
 				}
 				b = known
 			} else {
@@ -182,4 +236,4 @@ func kind[S interface {
 }
 
 // Kinds returns every kind of this package.
-func Kinds() []channel.Kind { return []channel.Kind{Kind(), RTUKind(), RTUOverTCPKind()} }
+func Kinds() []channel.Kind { return []channel.Kind{Kind(), TLSKind(), RTUKind(), RTUOverTCPKind()} }

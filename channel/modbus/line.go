@@ -15,7 +15,8 @@ import (
 )
 
 // line is the connection that the units of a bus share. It is there as long as
-// at least one of them is attached, and carries one request at a time.
+// at least one of them is attached, and carries one request at a time, or one
+// batch of them.
 type line struct {
 	name           string // for errors
 	dial           func(context.Context) (net.Conn, error)
@@ -23,23 +24,53 @@ type line struct {
 	rtu            bool                // unit 0 is all units, and nobody answers
 	connectTimeout time.Duration
 	delay          time.Duration // pause after each request
+	connectDelay   time.Duration // pause after each connect
+	char, silence  time.Duration // that a character takes, and between frames, on a serial line; else 0
 
 	mu       sync.Mutex
-	conn     wire     // nil while there is none
-	dialing  *dialing // the attempt under way
+	conn     wire      // nil while there is none
+	rest     time.Time // until when nothing is sent, after a connect
+	dialing  *dialing  // the attempt under way
 	attached map[*member]struct{}
 	heard    uint64 // counts requests to which the connection brought anything
+	served   bool   // this connection did, or the one that was lost last
 	busy     bool   // a request is under way, or the pause after it
+	holder   *lane  // whose request is under way; nil for none
 	commands []*lane
 	polls    []*lane
+	silents  // units that do not answer, and how they give way
 }
 
-// wire is a connection with a framing: conn of Modbus TCP, rtuConn of RTU. Of
-// its errors, those that wrap channel.ErrNotConnected mean that it cannot be
-// used any more.
+// wire is a connection with a framing: conn of Modbus TCP, rtuConn of RTU. Its
+// exchange serves all of the requests and leaves in each what became of it; the
+// error is one of them all. Those that wrap channel.ErrNotConnected mean that
+// the connection cannot be used any more.
 type wire interface {
-	exchange(ctx context.Context, timeout time.Duration, unit byte, request *gb.ProtocolDataUnit, command bool) (exchanged, error)
+	exchange(ctx context.Context, timeout time.Duration, unit byte, asks []ask, command bool) (exchanged, error)
+	// interrupt cuts short the exchange under way. It is called after its context
+	// has ended.
+	interrupt()
 	Close() error
+}
+
+// ask is one request and what became of it.
+type ask struct {
+	request gb.ProtocolDataUnit
+	data    []byte // what a read brought
+	err     error  // *Exception, ErrTimeout or ErrAnswer
+	id      uint16 // of the transaction
+	done    bool
+}
+
+// read makes it the request of a span.
+func (a *ask) read(s *span) {
+	a.request.FunctionCode = s.space.readFunction()
+	a.request.Data = appendRead(a.request.Data[:0], s.start, s.count)
+}
+
+// end says what became of the request.
+func (a *ask) end(data []byte, err error) {
+	a.data, a.err, a.done = append(a.data[:0], data...), err, true
 }
 
 // member is a unit's share in a line.
@@ -51,108 +82,24 @@ type member struct {
 }
 
 // lane is what one sequence of requests needs: a unit's polls are one, its
-// commands another. It serves one request at a time.
+// commands another. It serves one request, or one batch, at a time.
 type lane struct {
 	command bool // goes ahead of polls
 	turn    chan struct{}
-	request gb.ProtocolDataUnit
-	answer  []byte // of the last read
+	request gb.ProtocolDataUnit // of exchange
+	answer  []byte              // of the last read of exchange
+	asks    []ask               // of ask; room for as many as may go together
+
+	quiet int       // how often in turn there was no answer to what is asked now
+	probe bool      // the unit is dead: it is tried when there is time for that
+	tried time.Time // when it was, the last time
+
+	watched <-chan struct{} // of the context whose end cuts short what is under way
+	unwatch func() bool
 }
 
-func newLane(command bool) *lane { return &lane{command: command, turn: make(chan struct{}, 1)} }
-
-// dialing is an attempt to connect, whose outcome all who wait for it share.
-type dialing struct {
-	done   chan struct{}
-	err    error
-	broken bool // off, because the context of who dialled ended
-}
-
-// attach makes the connection, unless it is there, and adds m to those who
-// hold it.
-func (l *line) attach(ctx context.Context, m *member) error {
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		l.mu.Lock()
-		if l.conn != nil {
-			l.attached[m] = struct{}{}
-			l.mu.Unlock()
-			return nil
-		}
-		if l.dialing == nil {
-			l.dialing = &dialing{done: make(chan struct{})}
-			l.mu.Unlock()
-			return l.connect(ctx, m)
-		}
-		d := l.dialing
-		l.mu.Unlock()
-		select {
-		case <-d.done:
-			if d.err != nil && !d.broken {
-				return d.err
-			}
-		case <-ctx.Done():
-		}
-	}
-}
-
-// connect dials for all who wait for l.dialing.
-func (l *line) connect(ctx context.Context, m *member) error {
-	limited, cancel := context.WithTimeout(ctx, l.connectTimeout)
-	defer cancel()
-	c, err := l.dial(limited)
-	if err == nil && ctx.Err() != nil {
-		_ = c.Close()
-		err = ctx.Err()
-	}
-	if err != nil {
-		err = fmt.Errorf("%w: %w", channel.ErrNotConnected, err)
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err == nil {
-		l.conn = l.frame(c)
-		l.attached[m] = struct{}{}
-	}
-	d := l.dialing
-	l.dialing = nil
-	d.err, d.broken = err, ctx.Err() != nil
-	close(d.done)
-	return err
-}
-
-// detach ends m's hold on the connection, and the connection with the last.
-func (l *line) detach(m *member) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.attached, m)
-	if len(l.attached) == 0 {
-		l.dropLocked()
-	}
-}
-
-// silent notes that m does not answer. When none of those attached was heard
-// since, it is the connection that is dead, though it does not say so.
-func (l *line) silent(m *member) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	m.silentAt = l.heard + 1
-	for other := range l.attached {
-		if !other.mute && other.silentAt != l.heard+1 {
-			return
-		}
-	}
-	l.dropLocked()
-}
-
-func (l *line) dropLocked() {
-	if l.conn != nil {
-		// The connection is given up; there is nothing to do about an error.
-		_ = l.conn.Close()
-		l.conn = nil
-	}
+func newLane(command bool) *lane {
+	return &lane{command: command, turn: make(chan struct{}, 1), asks: make([]ask, 1)}
 }
 
 // exchange sends the lane's request to m's unit when its turn comes and leaves
@@ -162,40 +109,150 @@ func (l *line) exchange(ctx context.Context, m *member, ln *lane, timeout time.D
 		return false, err
 	}
 	defer l.release()
+	return l.exchangeHeld(ctx, m, ln, timeout)
+}
+
+// exchangeHeld is exchange for who holds the line.
+func (l *line) exchangeHeld(ctx context.Context, m *member, ln *lane, timeout time.Duration) (sent bool, err error) {
+	asks := ln.asks[:1]
+	asks[0].request = ln.request
+	x, err := l.carry(ctx, m, ln, asks, timeout)
+	if err != nil {
+		return x.sent, err
+	}
+	ln.answer = append(ln.answer[:0], asks[0].data...)
+	return x.sent, asks[0].err
+}
+
+// ask sends the first n of the lane's asks when its turn comes.
+func (l *line) ask(ctx context.Context, m *member, ln *lane, n int, timeout time.Duration) error {
+	asks := ln.asks[:n]
+	reset(asks)
+	if err := l.acquire(ctx, ln); err != nil {
+		return err
+	}
+	defer l.release()
+	_, err := l.carry(ctx, m, ln, asks, timeout)
+	return err
+}
+
+// reset forgets what became of earlier requests.
+func reset(asks []ask) {
+	for k := range asks {
+		asks[k].data, asks[k].err, asks[k].done = asks[k].data[:0], nil, false
+	}
+}
+
+// attempt has the connection serve requests once.
+func (l *line) attempt(ctx context.Context, m *member, ln *lane, asks []ask, timeout time.Duration) (exchanged, error) {
+	reset(asks)
+	if err := l.settled(ctx); err != nil {
+		return exchanged{}, err
+	}
 	l.mu.Lock()
 	c := l.conn
-	l.mu.Unlock()
 	if c == nil {
-		return false, fmt.Errorf("%w: the connection was lost", channel.ErrNotConnected)
+		l.mu.Unlock()
+		return exchanged{}, fmt.Errorf("%w: the connection was lost", channel.ErrNotConnected)
 	}
-	x, err := c.exchange(ctx, timeout, m.unit, &ln.request, ln.command)
-	ln.answer = append(ln.answer[:0], x.data...)
+	l.watch(ctx, ln)
+	l.holder = ln
+	began := time.Now()
+	bound, try := l.tryLocked(ctx, m, ln, began, timeout)
+	l.mu.Unlock()
+	x, err := c.exchange(bound, timeout, m.unit, asks, ln.command)
+	if try != nil {
+		err = try.ended(ctx, asks, err)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.holder = nil
+	if ln.command { // the next one has another context
+		ln.forget()
+	}
+	l.triedLocked(try, asks, err, began, time.Now())
 	if x.heard {
 		l.heard++
+		l.served = true
+	}
+	if x.late != 0 {
+		l.late[x.late] = true
 	}
 	if errors.Is(err, channel.ErrNotConnected) && l.conn == c {
 		l.dropLocked()
 	}
-	return x.sent, err
+	return x, err
+}
+
+// watch has the end of ctx cut short what is under way for the lane. The requests
+// of a lane mostly have one context, so it goes on when a request has ended.
+func (l *line) watch(ctx context.Context, ln *lane) {
+	if ln.watched == ctx.Done() {
+		return
+	}
+	ln.forget()
+	done := ctx.Done()
+	ln.watched = done
+	ln.unwatch = context.AfterFunc(ctx, func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.holder == ln && ln.watched == done && l.conn != nil {
+			l.conn.interrupt()
+		}
+	})
+}
+
+// forget ends the watch.
+func (ln *lane) forget() {
+	if ln.unwatch != nil {
+		ln.unwatch()
+	}
+	ln.watched, ln.unwatch = nil, nil
+}
+
+// settled waits for the end of the pause after the connect. Whoever has the
+// line waits for all.
+func (l *line) settled(ctx context.Context) error {
+	l.mu.Lock()
+	pause := time.Until(l.rest)
+	l.mu.Unlock()
+	if pause <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// rests reports whether nothing is sent yet after the connect.
+func (l *line) rests() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Until(l.rest) > 0
 }
 
 // acquire waits until the line is free for the lane: commands in the order in
-// which they came, then polls in theirs.
+// which they came, then polls in theirs; those of dead units when it is their
+// time.
 func (l *line) acquire(ctx context.Context, ln *lane) error {
 	l.mu.Lock()
 	if err := ctx.Err(); err != nil {
 		l.mu.Unlock()
 		return err
 	}
-	if !l.busy {
+	if !l.busy && (!ln.probe || l.openLocked()) {
 		l.busy = true
 		l.mu.Unlock()
 		return nil
 	}
 	queue := l.queue(ln)
 	*queue = append(*queue, ln)
+	l.waitingLocked(ln)
 	l.mu.Unlock()
 	select {
 	case <-ln.turn:
@@ -214,8 +271,11 @@ func (l *line) acquire(ctx context.Context, ln *lane) error {
 }
 
 func (l *line) queue(ln *lane) *[]*lane {
-	if ln.command {
+	switch {
+	case ln.command:
 		return &l.commands
+	case ln.probe:
+		return &l.probes
 	}
 	return &l.polls
 }
@@ -236,7 +296,8 @@ func (l *line) next() {
 }
 
 func (l *line) nextLocked() {
-	for _, queue := range []*[]*lane{&l.commands, &l.polls} {
+	l.busy = true
+	for _, queue := range []*[]*lane{&l.commands, l.dueLocked(time.Now()), &l.polls} {
 		if len(*queue) > 0 {
 			ln := (*queue)[0]
 			*queue = slices.Delete(*queue, 0, 1)
@@ -245,4 +306,5 @@ func (l *line) nextLocked() {
 		}
 	}
 	l.busy = false
+	l.armLocked()
 }

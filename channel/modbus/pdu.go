@@ -86,6 +86,26 @@ func appendWrite(b []byte, a address, raw float64, multiple bool) (byte, []byte,
 	return gb.FuncCodeWriteMultipleRegisters, append(append(b, byte(len(values))), values...), nil
 }
 
+// appendMask appends the data of the request that makes those bits of a register
+// that mask has what they are in value, with function 22.
+func appendMask(b []byte, register, mask, value uint16) []byte {
+	b = binary.BigEndian.AppendUint16(b, register)
+	b = binary.BigEndian.AppendUint16(b, ^mask)
+	return binary.BigEndian.AppendUint16(b, value)
+}
+
+// appendReadWrite appends the data of the request that writes raw to the address
+// and then reads it, with function 23.
+func appendReadWrite(b []byte, a address, raw float64) ([]byte, error) {
+	values, err := a.encode(make([]byte, 0, 8), raw)
+	if err != nil {
+		return b, err
+	}
+	b = appendRead(b, int(a.start), a.width())
+	b = appendRead(b, int(a.start), a.width())
+	return append(append(b, byte(len(values))), values...), nil
+}
+
 // checkAnswer checks an answer against its request, every byte that is known
 // beforehand, and returns what a read brought: the bytes after the byte count.
 // The error is an *Exception or an ErrAnswer.
@@ -101,7 +121,8 @@ func checkAnswer(request, answer *gb.ProtocolDataUnit) ([]byte, error) {
 		return nil, fmt.Errorf("%w: function %d in place of %d", ErrAnswer, answer.FunctionCode, function)
 	}
 	switch function {
-	case gb.FuncCodeReadCoils, gb.FuncCodeReadDiscreteInputs, gb.FuncCodeReadHoldingRegisters, gb.FuncCodeReadInputRegisters:
+	case gb.FuncCodeReadCoils, gb.FuncCodeReadDiscreteInputs, gb.FuncCodeReadHoldingRegisters, gb.FuncCodeReadInputRegisters,
+		gb.FuncCodeReadWriteMultipleRegisters:
 		count := int(binary.BigEndian.Uint16(request.Data[2:]))
 		want := count * 2
 		if function <= gb.FuncCodeReadDiscreteInputs {
@@ -112,9 +133,14 @@ func checkAnswer(request, answer *gb.ProtocolDataUnit) ([]byte, error) {
 		}
 		return data[1:], nil
 	}
-	// All writes echo address and value, or address and quantity.
-	if !bytes.Equal(data, request.Data[:4]) {
-		return nil, fmt.Errorf("%w: echo % x in place of % x", ErrAnswer, data[:min(len(data), 8)], request.Data[:4])
+	// All other writes echo address and value, address and quantity, or address
+	// and both masks.
+	echo := request.Data[:4]
+	if function == gb.FuncCodeMaskWriteRegister {
+		echo = request.Data[:6]
+	}
+	if !bytes.Equal(data, echo) {
+		return nil, fmt.Errorf("%w: echo % x in place of % x", ErrAnswer, data[:min(len(data), 8)], echo)
 	}
 	return nil, nil
 }

@@ -39,7 +39,13 @@ func TestWriteRequests(t *testing.T) {
 		assert.Equal(t, c.function, function, "%+v", c)
 		assert.Equal(t, unhex(t, c.data), data, "%+v", c)
 	}
-	for _, s := range []string{"input:1", "discrete:1"} {
+	mask, value, err := mustParse(t, "holding:4:bits2-3").encodePart(2)
+	require.NoError(t, err)
+	assert.Equal(t, unhex(t, "00 04 FF F3 00 08"), appendMask(nil, 4, mask, value))
+	data, err := appendReadWrite(nil, mustParse(t, "holding:258:int32:CDAB"), 0x01020304)
+	require.NoError(t, err)
+	assert.Equal(t, unhex(t, "01 02 00 02 01 02 00 02 04 03 04 01 02"), data)
+	for _, s := range []string{"input:1", "discrete:1", "holding:1:bit3"} {
 		_, _, err := appendWrite(nil, mustParse(t, s), 1, false)
 		require.Error(t, err, s)
 	}
@@ -76,6 +82,15 @@ func TestCheckAnswer(t *testing.T) {
 		{"echo too short", 6, "00 01 00 05", 6, "00 01 00", "-", 0},
 		{"echo too long", 6, "00 01 00 05", 6, "00 01 00 05 00", "-", 0},
 		{"echo of a multiple write", 16, "00 01 00 01 02 00 05", 16, "00 01 00 01", "", 0},
+		{"mask", 22, "00 04 00 F2 00 25", 22, "00 04 00 F2 00 25", "", 0}, // the example of the specification
+		{"another mask", 22, "00 04 00 F2 00 25", 22, "00 04 00 F2 00 24", "-", 0},
+		{"half a mask", 22, "00 04 00 F2 00 25", 22, "00 04 00 F2", "-", 0},
+		{"long mask", 22, "00 04 00 F2 00 25", 22, "00 04 00 F2 00 25 00", "-", 0},
+		// The example of the specification.
+		{"write and read", 23, "00 03 00 06 00 0E 00 03 06 00 FF 00 FF 00 FF", 23, "0C 00 FE 0A CD 00 01 00 03 00 0D 00 FF", "00 FE 0A CD 00 01 00 03 00 0D 00 FF", 0},
+		{"write and read less", 23, "00 03 00 06 00 0E 00 03 06 00 FF 00 FF 00 FF", 23, "0A 00 FE 0A CD 00 01 00 03 00 0D", "-", 0},
+		{"echo of write and read", 23, "00 03 00 01 00 03 00 01 02 00 FF", 23, "00 03 00 01", "-", 0},
+		{"write and read refused", 23, "00 03 00 06 00 0E 00 03 06 00 FF 00 FF 00 FF", 0x97, "02", "", 2},
 		{"echo of the whole multiple write", 16, "00 01 00 01 02 00 05", 16, "00 01 00 01 02 00 05", "-", 0},
 	} {
 		data, err := checkAnswer(
@@ -106,12 +121,11 @@ func TestExceptionText(t *testing.T) {
 // receiver is a connection that has sent the given number of requests, the
 // last of which is request, and whose peer sent stream.
 func receiver(stream []byte, issued uint32) *conn {
-	return &conn{r: bufio.NewReaderSize(bytes.NewReader(stream), 2*(headerSize+maxLength)), framer: gb.NewTCPClientHandler(""), issued: issued}
+	return &conn{r: bufio.NewReaderSize(bytes.NewReader(stream), 2*(headerSize+maxLength)), last: uint16(issued), issued: issued}
 }
 
 func TestReceive(t *testing.T) {
 	t.Parallel()
-	request := unhex(t, "00 05 00 00 00 06 01 03 00 00 00 01")
 	for _, c := range []struct{ name, stream, want, failure string }{
 		{"answer", "00 05 00 00 00 05 01 03 02 12 34", "00 05 00 00 00 05 01 03 02 12 34", ""},
 		{"earlier answer", "00 04 00 00 00 05 01 03 02 12 34", "", ""},
@@ -125,15 +139,18 @@ func TestReceive(t *testing.T) {
 		{"cut off in the header", "00 05 00", "", "EOF"},
 		{"nothing", "", "", "EOF"},
 	} {
-		frame, err := receiver(unhex(t, c.stream), 5).receive(request)
+		frame, err := receiver(unhex(t, c.stream), 5).receive()
 		if c.failure != "" {
 			require.ErrorContains(t, err, c.failure, c.name)
 			continue
 		}
 		require.NoError(t, err, c.name)
+		asks := []ask{{id: 4, done: true}, {id: 5}}
+		a := waiting(asks, binary.BigEndian.Uint16(frame))
 		if c.want == "" {
-			assert.Nil(t, frame, c.name)
+			assert.Nil(t, a, c.name)
 		} else {
+			assert.Same(t, &asks[1], a, c.name)
 			assert.Equal(t, unhex(t, c.want), frame, c.name)
 		}
 	}
@@ -143,9 +160,9 @@ func TestReceive(t *testing.T) {
 func TestReceiveAfterWrap(t *testing.T) {
 	t.Parallel()
 	late := unhex(t, "FF FE 00 00 00 05 01 03 02 12 34")
-	frame, err := receiver(late, 1<<16).receive(unhex(t, "00 01"))
+	frame, err := receiver(late, 1<<16).receive()
 	require.NoError(t, err)
-	require.Nil(t, frame)
+	require.Nil(t, waiting([]ask{{id: 0}}, binary.BigEndian.Uint16(frame)))
 }
 
 // FuzzAnswer feeds arbitrary bytes to the way of an answer: what comes out is
@@ -155,40 +172,43 @@ func FuzzAnswer(f *testing.F) {
 	for _, s := range []string{
 		"00 05 00 00 00 05 01 03 02 12 34", "00 04 00 00 00 05 01 03 02 12 34 00 05 00 00 00 03 01 83 02",
 		"00 05 00 00 00 06 01 06 00 00 00 01", "00 05 00 00 00 02 01 03", "00 05 00 00 00 04 01 01 01 01",
+		"00 05 00 00 00 08 01 16 00 00 00 01 00 00", "00 05 00 00 00 05 01 17 02 12 34",
 	} {
-		f.Add(unhex(f, s), byte(3), uint16(1))
+		for function := range byte(10) {
+			f.Add(unhex(f, s), function, uint16(1))
+		}
 	}
 	f.Fuzz(func(t *testing.T, stream []byte, function byte, count uint16) {
-		function = []byte{1, 2, 3, 4, 5, 6, 15, 16}[function%8]
+		function = []byte{1, 2, 3, 4, 5, 6, 15, 16, 22, 23}[function%10]
 		want := -1 // no data
 		switch function {
 		case 1, 2:
 			count = count%2000 + 1
 			want = (int(count) + 7) / 8
-		case 3, 4:
+		case 3, 4, 23:
 			count = count%125 + 1
 			want = int(count) * 2
 		}
 		request := &gb.ProtocolDataUnit{FunctionCode: function, Data: appendRead(nil, 0, int(count))}
+		switch function {
+		case 22:
+			request.Data = append(request.Data, 0, 0)
+		case 23:
+			request.Data = append(request.Data, 0, 0, 0, 1, 2, 0, 0)
+		}
 		c := receiver(stream, 5)
-		c.framer.SlaveId = 1
-		frame := append([]byte{0, 5, 0, 0, 0, 6, 1, function}, request.Data...)
 		for {
-			answer, err := c.receive(frame)
+			answer, err := c.receive()
 			if err != nil {
 				return
 			}
-			if answer == nil {
+			asks := []ask{{request: *request, id: 5}}
+			a := waiting(asks, binary.BigEndian.Uint16(answer))
+			if a == nil {
 				continue
 			}
-			if err := c.framer.Verify(frame, answer); err != nil {
-				return
-			}
-			pdu, err := c.framer.Decode(answer)
-			if err != nil {
-				t.Fatalf("a frame that was received whole does not decode: % x: %v", answer, err)
-			}
-			data, err := checkAnswer(request, pdu)
+			a.take(1, answer)
+			data, err := a.data, a.err
 			var ex *Exception
 			switch {
 			case errors.As(err, &ex):
@@ -207,6 +227,9 @@ func FuzzAnswer(f *testing.F) {
 			}
 			if want >= 0 && len(data) != want {
 				t.Fatalf("%d bytes of data, want %d", len(data), want)
+			}
+			if echo := request.Data[:4+2*int(function/22)]; want < 0 && !bytes.Equal(answer[8:], echo) {
+				t.Fatalf("took the echo % x for % x", answer[8:], echo)
 			}
 		}
 	})
@@ -234,4 +257,48 @@ func TestResult(t *testing.T) {
 	} {
 		assert.Equal(t, c.want, result(c.sent, c.err), "%+v", c)
 	}
+}
+
+// FuzzSearch feeds arbitrary bytes to the way of an RTU answer: what it takes is
+// a whole frame of the request's unit and function with the right checksum, as
+// long as the answer must be; what is left is no more than a frame's begin.
+func FuzzSearch(f *testing.F) {
+	for _, s := range []string{
+		"03 02 12 34", "83 02", "06 00 00 00 01", "01 01 01", "16 00 00 00 01 00 00", "17 02 12 34", "18 00 04 00 01 12 34",
+	} {
+		pdu := unhex(f, s)
+		frame := appendRTU(nil, 1, &gb.ProtocolDataUnit{FunctionCode: pdu[0], Data: pdu[1:]})
+		for function := range byte(10) {
+			f.Add(frame, function, byte(0))
+			f.Add(append([]byte{1, 0x18, 0}, frame...), function, byte(0))
+		}
+	}
+	f.Fuzz(func(t *testing.T, stream []byte, function, count byte) {
+		function = []byte{1, 2, 3, 4, 5, 6, 15, 16, 22, 23}[function%10]
+		request := &gb.ProtocolDataUnit{FunctionCode: function, Data: appendRead(nil, 0, int(count%125)+1)}
+		request.Data = append(request.Data, 0, 0, 0, 1, 2, 0, 0)
+		if function == 22 {
+			request.Data = request.Data[:6]
+		}
+		stream = stream[:min(len(stream), 2*maxRTUSize)]
+		c := &rtuConn{in: append([]byte{}, stream...)}
+		var x exchanged
+		var skipped error
+		data, done, err := c.search(1, request, &x, &skipped)
+		var ex *Exception
+		if done && (err == nil || errors.As(err, &ex)) {
+			size := wantedLength(request)
+			if err != nil {
+				size = 5
+			}
+			end := len(stream) - len(c.in)
+			frame := stream[end-size : end]
+			if !validRTU(frame) || frame[0] != 1 || frame[1]&0x7f != function || err == nil && len(data) > 0 && !bytes.Equal(data, frame[3:size-2]) {
+				t.Fatalf("took % x, %v", frame, err)
+			}
+		}
+		if n := answerLength(c.in); !done && len(c.in) > 0 && (n < 0 || n > 0 && n <= len(c.in)) {
+			t.Fatalf("left % x", c.in)
+		}
+	})
 }

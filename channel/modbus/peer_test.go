@@ -2,6 +2,7 @@ package modbus
 
 import (
 	"context"
+	"crypto/tls"
 	"io"
 	"log/slog"
 	"net"
@@ -23,6 +24,7 @@ type device struct {
 	t       testing.TB
 	address string
 	rtu     bool
+	tls     *tls.Config // nil without TLS
 	units   map[byte]*server.Memory
 	fault   atomic.Pointer[func(server.Request) server.Action]
 
@@ -42,7 +44,13 @@ func newDevice(t testing.TB, units ...byte) *device {
 // newDeviceOf is newDevice with RTU over TCP where rtu is set.
 func newDeviceOf(t testing.TB, rtu bool, units ...byte) *device {
 	t.Helper()
-	d := &device{t: t, rtu: rtu, address: "127.0.0.1:0", units: map[byte]*server.Memory{}}
+	return startDevice(t, &device{rtu: rtu}, units...)
+}
+
+// startDevice is newDeviceOf with what d has already.
+func startDevice(t testing.TB, d *device, units ...byte) *device {
+	t.Helper()
+	d.t, d.address, d.units = t, "127.0.0.1:0", map[byte]*server.Memory{}
 	for _, u := range units {
 		m := &server.Memory{}
 		for n := range uint16(200) {
@@ -64,7 +72,7 @@ func (d *device) start() {
 	for u, m := range d.units {
 		handlers[u] = m
 	}
-	srv, err := server.New(server.Config{Units: handlers, Intercept: d.intercept, RTU: d.rtu})
+	srv, err := server.New(server.Config{Units: handlers, Intercept: d.intercept, RTU: d.rtu, TLS: d.tls})
 	require.NoError(d.t, err)
 	require.Eventually(d.t, func() bool {
 		address, err := srv.Listen(context.Background(), d.address)

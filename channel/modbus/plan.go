@@ -21,6 +21,16 @@ type span struct {
 	start int
 	count int // registers, or bits of coils and discretes
 	items []item
+	quiet int // how often in turn it was not answered, though the unit answers others
+	trial     // in the round under way
+}
+
+// trial is what became of a span in a round so far.
+type trial struct {
+	origin int  // its place in the class's plan, or -1
+	tries  int  // after the first
+	alone  bool // it goes without others
+	lost   bool // its answer was missing among those to others that went with it
 }
 
 // limits bound the spans of a plan.

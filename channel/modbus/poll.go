@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"time"
 
 	gb "github.com/goburrow/modbus"
@@ -14,226 +13,218 @@ import (
 	"github.com/voltageems/voltage/model"
 )
 
-// Addresses that the device does not have are tried again after retryFirst,
-// and each time after twice as long, up to retryMost: it may be a device that
-// is still starting.
-const (
-	retryFirst = 10 * time.Second
-	retryMost  = 10 * time.Minute
-)
-
-// maxSilent is how many requests of a round may stay without an answer, from
-// the first on, before the unit counts as dead.
+// maxSilent is how many requests in a row may stay without an answer, from the
+// first of a round on, before the unit counts as dead.
 const maxSilent = 2
+
+// maxStrikes is how often in a row a unit may lose requests that went together
+// and answer them alone, before they go alone.
+const maxStrikes = 3
 
 // poller is the state of Read.
 type poller struct {
-	samples []model.Sample
-	next    time.Time // of the next round; zero for at once
-	plan    []span
-	start   int    // the request with which a round begins: one that was answered
-	dead    bool   // the last round found nobody
-	todo    []span // of the round under way
-	good    []span // those of them that go into the next plan
+	classes []*class // in the order in which they go ahead of each other
+	table   *channel.Timetable
+	waits   time.Time      // when the wait under way ends
+	samples []model.Sample // class by class
+	out     []model.Sample // what Read returns where it is not all of a class
+	wanted  []bool         // by point: it is among those to be read on demand
+	stale   []bool         // by sample: it is of before a write
+	stales  int            // how many are
 
-	illegal   int           // how many points have addresses that the device does not have
-	reported  int           // how many of them the log has
-	retryAt   time.Time     // when they are tried again
-	retryWait time.Duration // how long after the last time
+	dead    bool   // nobody answered at the end of the last connection
+	quiet   int    // how many requests in a row were not answered
+	answers uint64 // counts those that were
+	probe   int    // the request, counted through all classes, that Connect asks a dead unit
+	depth   int    // how many requests go together
+	strikes int    // see maxStrikes
 }
 
 // begin prepares Read after a connect.
 func (d *driver) begin(ctx context.Context) error {
-	d.next = time.Time{}
-	d.retryWait = 0
-	d.replan()
-	if !d.dead || len(d.plan) == 0 {
+	d.reset()
+	total := d.requests()
+	if d.line.rests() {
+		d.dead = false // for as long as a connect may take nothing can be asked: Read finds out
+	}
+	if !d.dead || total == 0 {
+		d.quiet = 0
 		return nil
 	}
-	_, err := d.request(ctx, &d.plan[d.start%len(d.plan)])
+	c, k := d.at(d.probe % total)
+	d.poll.quiet, d.poll.probe = max(d.quiet, 1), true
+	err := d.single(ctx, &c.plan[k])
+	d.poll.probe = false
 	if unanswered(err) {
-		d.start++ // it may be this request that the device does not like
+		d.quiet++
+		d.probe++ // it may be this request that the device does not like
 		d.line.silent(&d.member)
 		return fmt.Errorf("%w: the unit does not answer: %w", channel.ErrNotConnected, err)
 	}
-	var ex *Exception
-	if errors.As(err, &ex) {
-		err = nil
-	}
-	if err != nil {
+	if err != nil && exception(err) == nil {
 		return err
 	}
-	d.dead = false
+	c.start = k
+	d.dead, d.quiet = false, 0
 	return nil
 }
 
-// replan plans for all points, whatever was learned about them.
-func (d *driver) replan() {
-	d.plan = makePlan(d.items, d.opts.limits)
-	d.illegal = 0
+// single sends the request of one span.
+func (d *driver) single(ctx context.Context, s *span) error {
+	d.poll.asks[0].read(s)
+	if err := d.line.ask(ctx, &d.member, d.poll, 1, d.setup.Timeout); err != nil {
+		return err
+	}
+	return d.poll.asks[0].err
 }
 
 // unanswered reports whether an error says that nothing usable came from the
 // unit, though the connection stands.
 func unanswered(err error) bool {
-	var ex *Exception
-	if errors.As(err, &ex) {
+	if err == nil {
+		return false
+	}
+	if ex := exception(err); ex != nil {
 		return ex.Code == gb.ExceptionCodeGatewayPathUnavailable || ex.Code == gb.ExceptionCodeGatewayTargetDeviceFailedToRespond
 	}
 	return !errors.Is(err, channel.ErrNotConnected) && (errors.Is(err, ErrTimeout) || errors.Is(err, ErrAnswer))
 }
 
-// round asks for everything once and leaves the samples in d.samples. It
-// returns an error when the round was broken off.
-func (d *driver) round(ctx context.Context) error {
-	now := d.setup.Clock.Now()
-	d.takeWritten() // what was written before is read now
-	if d.illegal > 0 && !now.Before(d.retryAt) {
-		d.replan()
+// exception returns the exception that an error is, or nil.
+func exception(err error) *Exception {
+	if err == nil {
+		return nil // the usual case, without an allocation
 	}
-	planned := len(d.plan)
-	d.start %= max(planned, 1)
-	d.todo = append(append(d.todo[:0], d.plan[d.start:]...), d.plan[:d.start]...)
-	d.good = d.good[:0]
-	illegal := d.illegal
-	answered, silent, first := 0, 0, 0
-	for k := 0; k < len(d.todo); k++ {
-		s := d.todo[k]
-		data, err := d.request(ctx, &s)
-		var ex *Exception
-		switch {
-		case err == nil:
-			d.take(&s, data)
-		case unanswered(err):
-			d.mark(&s, model.Bad)
-			d.good = append(d.good, s)
-			d.setup.Log.Debug("modbus: request failed", "channel", d.setup.ID, "unit", d.opts.unit, "from", s.start, "count", s.count, "error", err)
-			if silent++; answered == 0 && (silent == maxSilent || k == len(d.todo)-1) {
-				d.start += silent
-				d.dead = true
-				d.line.silent(&d.member)
-				return fmt.Errorf("%w: the unit does not answer: %w", channel.ErrNotConnected, err)
-			}
-			continue
-		case errors.As(err, &ex) && ex.Code == gb.ExceptionCodeIllegalDataAddress:
-			if halves := s.split(); halves != nil {
-				d.todo = append(d.todo, halves...)
-			} else {
-				d.mark(&s, model.Invalid)
-				illegal += len(s.items)
-			}
-			if answered++; answered == 1 {
-				first = k
-			}
-			continue
-		case errors.As(err, &ex):
-			d.mark(&s, model.Bad)
-			d.setup.Log.Debug("modbus: request refused", "channel", d.setup.ID, "unit", d.opts.unit, "from", s.start, "count", s.count, "error", err)
-		default:
-			return err
-		}
-		d.good = append(d.good, s)
-		if answered++; answered == 1 {
-			first = k
-		}
+	var ex *Exception
+	errors.As(err, &ex)
+	return ex
+}
+
+// step sends the next request of a class's round, or as many as may go
+// together, and reports whether the round has ended. It returns an error when
+// the connection is gone or the unit is dead.
+func (d *driver) step(ctx context.Context, c *class) (ended bool, err error) {
+	n := d.together(c)
+	if n == 0 {
+		return true, nil
 	}
-	d.dead = false
-	if err := d.refresh(ctx); err != nil {
-		return err
+	asks := d.poll.asks[:n]
+	for k := range asks {
+		asks[k].read(&c.todo[c.at+k])
+	}
+	d.poll.quiet = max(d.quiet, c.todo[c.at].quiet)
+	if err := d.line.ask(ctx, &d.member, d.poll, n, d.setup.Timeout); err != nil {
+		return false, err
+	}
+	missing := 0
+	for k := range asks {
+		if unanswered(asks[k].err) {
+			missing, err = missing+1, asks[k].err
+		}
 	}
 	switch {
-	case len(d.todo) > planned || illegal > d.illegal:
-		d.plan = slices.Clone(d.good)
-		slices.SortFunc(d.plan, func(a, b span) int { return compareItems(a.items[0], b.items[0]) })
-		d.start = 0
-	case planned > 0:
-		d.start = (d.start + first) % planned
+	case missing < n:
+		d.answers++
+		d.dead, d.quiet = false, 0
+	case missing > 0:
+		d.quiet++
 	}
-	d.learned(illegal, now)
-	return nil
-}
-
-// refresh reads the points again that were written while the round was under
-// way, so that it does not bring their values of before.
-func (d *driver) refresh(ctx context.Context) error {
-	for _, k := range d.takeWritten() {
-		s := newSpan(d.items[k : k+1])
-		data, err := d.request(ctx, &s)
-		var ex *Exception
-		switch {
-		case err == nil:
-			d.take(&s, data)
-		case errors.As(err, &ex) && ex.Code == gb.ExceptionCodeIllegalDataAddress:
-			d.mark(&s, model.Invalid) // as in the round: it can only be written
-		case errors.As(err, &ex), unanswered(err):
-			d.mark(&s, model.Bad)
-		default:
-			return err
+	if n > 1 && missing == 0 {
+		d.strikes = 0
+	}
+	first := c.at
+	c.at += n
+	for k := range asks {
+		d.settle(c, first+k, &asks[k], n > 1)
+	}
+	if missing == n && d.answers == c.answers && d.quiet >= min(maxSilent, max(d.requests(), 1))+d.opts.retries {
+		d.dead = true
+		if len(c.plan) > 0 {
+			c.start = (c.start + c.at) % len(c.plan)
+			d.probe = d.place(c) + c.start
 		}
+		d.line.silent(&d.member)
+		return false, fmt.Errorf("%w: the unit does not answer: %w", channel.ErrNotConnected, err)
 	}
-	return nil
+	return c.at == len(c.todo), nil
 }
 
-// takeWritten returns the places of the points that were written since it was
-// called the last time.
-func (d *driver) takeWritten() []int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	written := d.written
-	d.written = nil
-	return written
+// together returns how many of a class's next requests go together. A unit or a
+// request that was not answered lately is asked alone.
+func (d *driver) together(c *class) int {
+	left := c.todo[c.at:]
+	fits := func(s *span) bool { return !s.alone && s.quiet == 0 && d.quiet == 0 }
+	n := min(1, len(left))
+	for n > 0 && n < min(d.depth, len(left)) && fits(&left[0]) && fits(&left[n]) {
+		n++
+	}
+	return n
 }
 
-// learned notes how many points have addresses that the device does not have,
-// and when to try them again.
-func (d *driver) learned(illegal int, now time.Time) {
+// settle deals with what became of the request at a place of the round.
+func (d *driver) settle(c *class, at int, a *ask, batch bool) {
+	s := c.todo[at]
+	ex := exception(a.err)
+	quiet := 0
 	switch {
-	case illegal == 0:
-		d.retryWait = 0
-	case len(d.plan) == 0:
-		// Where nothing is left to ask for, asking again is also what tells
-		// whether the unit is there.
-		d.retryWait = retryFirst
-	case d.illegal == 0:
-		d.retryWait = min(max(2*d.retryWait, retryFirst), retryMost)
-	}
-	if illegal > 0 && d.illegal == 0 {
-		d.retryAt = now.Add(d.retryWait)
-	}
-	d.illegal = illegal
-	if illegal == d.reported {
+	case a.err == nil:
+		d.take(&s, a.data)
+		if s.lost {
+			d.strike()
+		}
+	case unanswered(a.err):
+		d.log(c, &s, "request failed", a.err)
+		if again := s.tries < d.opts.retries && ex == nil; again || batch {
+			if again && !batch {
+				s.tries++
+			}
+			s.alone, s.lost = true, batch
+			c.todo = append(c.todo, s)
+			return
+		}
+		quiet = s.quiet + 1
+		d.mark(&s, model.Bad)
+		c.missed(&s)
+	case ex != nil && ex.Code == gb.ExceptionCodeIllegalDataAddress:
+		c.changed = true
+		c.heard(at)
+		if halves := s.split(); halves != nil {
+			for _, half := range halves {
+				half.origin = -1
+				c.todo = append(c.todo, half)
+			}
+		} else {
+			d.mark(&s, model.Invalid)
+			c.refused += len(s.items)
+		}
 		return
+	default:
+		d.log(c, &s, "request refused", a.err)
+		d.mark(&s, model.Bad)
+		c.missed(&s)
 	}
-	d.reported = illegal
-	planned := make([]bool, len(d.samples)) // not by quality: other points may be Invalid too
-	for _, s := range d.plan {
-		for _, i := range s.items {
-			planned[i.sample] = true
-		}
+	s.quiet = quiet
+	if s.origin >= 0 && s.origin < len(c.plan) {
+		c.plan[s.origin].quiet = quiet
 	}
-	var points []string
-	for i := range d.samples {
-		if len(points) == 20 {
-			points = append(points, "…")
-			break
-		}
-		if !planned[i] {
-			points = append(points, d.samples[i].Point)
-		}
+	if quiet == 0 {
+		c.heard(at)
 	}
-	d.setup.Log.Warn("modbus: the unit does not have the addresses of some points", "channel", d.setup.ID,
-		"unit", d.opts.unit, "count", illegal, "invalid", points)
+	c.good = append(c.good, s)
 }
 
-// request reads a span and returns its data, which is valid until the next
-// request.
-func (d *driver) request(ctx context.Context, s *span) ([]byte, error) {
-	d.poll.request.FunctionCode = s.space.readFunction()
-	d.poll.request.Data = appendRead(d.poll.request.Data[:0], s.start, s.count)
-	if _, err := d.line.exchange(ctx, &d.member, d.poll, d.setup.Timeout); err != nil {
-		return nil, err
+func (d *driver) log(c *class, s *span, what string, err error) {
+	d.setup.Log.Debug("modbus: "+what, "channel", d.setup.ID, "unit", d.opts.unit, "class", c.Title(),
+		"space", spaceNames[s.space], "from", s.start, "count", s.count, "error", err)
+}
+
+// strike notes that a request which was lost among others was answered alone.
+func (d *driver) strike() {
+	if d.strikes++; d.strikes == maxStrikes && d.depth > 1 {
+		d.depth = 1
+		d.setup.Log.Warn("modbus: the unit loses requests that are sent together and answers them alone; they are sent alone until the next connect",
+			"channel", d.setup.ID, "unit", d.opts.unit, "pipeline", d.opts.pipeline)
 	}
-	return d.poll.answer, nil
 }
 
 // take makes samples of a span's data.
@@ -241,6 +232,7 @@ func (d *driver) take(s *span, data []byte) {
 	for k := range s.items {
 		i := &s.items[k]
 		sample := &d.samples[i.sample]
+		d.fresh(i.sample)
 		if i.typ == typeString {
 			sample.Text, sample.Quality = i.decodeText(data[(int(i.start)-s.start)*2:], sample.Text)
 			continue
@@ -256,6 +248,7 @@ func (d *driver) take(s *span, data []byte) {
 func (d *driver) mark(s *span, q model.Quality) {
 	for k := range s.items {
 		sample := &d.samples[s.items[k].sample]
+		d.fresh(s.items[k].sample)
 		sample.Value, sample.Text, sample.Quality = 0, "", q
 	}
 }

@@ -51,7 +51,10 @@ func TestReadKeepsToTheGrid(t *testing.T) {
 	s := setup(point("a", "holding:1"))
 	s.Scan, s.Clock = time.Second, clock
 	d := connected(t, TCP(dev.address), s)
-	read(t, d) // at once, at 0 s
+	read(t, d) // at once
+	shift, _ := d.table.Wait(clock.Now())
+	clock.Advance(shift)
+	read(t, d) // the grid begins: at 0 s
 
 	next := func() <-chan error {
 		done := make(chan error, 1)
@@ -219,7 +222,7 @@ func TestFaults(t *testing.T) {
 		"truncated":         {server.Action{Truncate: 1}, true},
 		"only a header":     {server.Action{Rewrite: func(f []byte) []byte { return f[:6] }}, true},
 		"wrong transaction": {server.Action{WrongTransaction: true}, true},
-		"disconnect":        {server.Action{Drop: true, Disconnect: true}, true},
+		"disconnect":        {server.Action{Drop: true, Disconnect: true}, false}, // asked once more, over a new connection
 		"wrong unit":        {server.Action{Rewrite: func(f []byte) []byte { f[6] = 9; return f }}, false},
 		"wrong function":    {server.Action{Rewrite: func(f []byte) []byte { f[7] = 4; return f }}, false},
 		"wrong byte count":  {server.Action{Rewrite: func(f []byte) []byte { f[8]--; return f }}, false},
@@ -340,11 +343,7 @@ func TestHalfClosedPeer(t *testing.T) {
 	s.Timeout = time.Hour // not what ends it
 	d := connected(t, TCP(address), s)
 	assert.Equal(t, good("a", 5), read(t, d)["a"])
-	_, err := d.Read(context.Background())
-	require.ErrorIs(t, err, channel.ErrNotConnected)
-	require.NoError(t, d.Close(context.Background()))
-	require.NoError(t, d.Connect(context.Background()))
-	assert.Equal(t, good("a", 5), read(t, d)["a"])
+	assert.Equal(t, good("a", 5), read(t, d)["a"], "over a new connection")
 }
 
 func TestNoPoints(t *testing.T) {
@@ -378,4 +377,25 @@ func TestReadAllocations(t *testing.T) {
 	})
 	// Both sides are counted. It is far less than one per point.
 	assert.Less(t, perRound, 60.0)
+}
+
+// A round that the end of a context interrupts begins anew with the next Read.
+func TestInterruptedRoundBeginsAnew(t *testing.T) {
+	t.Parallel()
+	dev := newDevice(t, 1)
+	d := connected(t, TCP(dev.address, MaxGap(0)), setup(point("a", "holding:1"), point("b", "holding:50")))
+	ctx, cancel := context.WithCancel(context.Background())
+	dev.faults(func(r server.Request) server.Action {
+		if r.Address == 50 {
+			cancel()
+		}
+		return server.Action{Ignore: r.Address == 50}
+	})
+	_, err := d.Read(ctx)
+	require.ErrorIs(t, err, context.Canceled)
+	dev.faults(nil)
+	dev.units[1].SetRegisters(server.HoldingRegister, 1, 77)
+	got := read(t, d)
+	assert.Equal(t, good("a", 77), got["a"])
+	assert.Equal(t, good("b", 50), got["b"])
 }

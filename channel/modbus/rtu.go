@@ -10,6 +10,8 @@ import (
 	"time"
 
 	gb "github.com/goburrow/modbus"
+
+	"github.com/voltageems/voltage/channel"
 )
 
 const (
@@ -48,10 +50,20 @@ type rtuConn struct {
 
 func newRTUConn(c net.Conn, p *pace) *rtuConn { return &rtuConn{stream: stream{Conn: c}, pace: p} }
 
-// exchange is that of conn for RTU. Where an answer to an earlier request could
-// be taken for the answer to this one, it first asks the unit something else.
-// When that is not answered, nothing else is sent.
-func (c *rtuConn) exchange(ctx context.Context, timeout time.Duration, unit byte, request *gb.ProtocolDataUnit, _ bool) (exchanged, error) {
+// exchange is that of conn for RTU, with one request.
+func (c *rtuConn) exchange(ctx context.Context, timeout time.Duration, unit byte, asks []ask, _ bool) (exchanged, error) {
+	x, err := c.single(ctx, timeout, unit, &asks[0].request)
+	if err != nil && (errors.Is(err, channel.ErrNotConnected) || ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded)) {
+		return x, err
+	}
+	asks[0].end(x.data, err)
+	return x, nil
+}
+
+// single serves a request. Where an answer to an earlier request could be taken
+// for the answer to this one, it first asks the unit something else. When that
+// is not answered, nothing else is sent.
+func (c *rtuConn) single(ctx context.Context, timeout time.Duration, unit byte, request *gb.ProtocolDataUnit) (exchanged, error) {
 	var heard bool
 	if probe, ok := c.pace.doubts.probe(unit, request, time.Now()); ok && unit != 0 {
 		x, err := c.transact(ctx, timeout, unit, &probe)
@@ -86,7 +98,8 @@ func (c *rtuConn) transact(ctx context.Context, timeout time.Duration, unit byte
 	if bounded = bounded && byContext.Before(deadline); bounded {
 		deadline = byContext
 	}
-	defer c.guard(ctx, deadline)()
+	c.guard(ctx, deadline)
+	defer c.unguard()
 	c.out = appendRTU(c.out[:0], unit, request)
 	n, err := c.Write(c.out)
 	x.sent = n > 0
@@ -127,6 +140,11 @@ func (c *rtuConn) transact(ctx context.Context, timeout time.Duration, unit byte
 		case err == nil:
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			err = expired(ctx, bounded, timeout)
+			if errors.Is(context.Cause(ctx), errCut) {
+				// Others do not wait for an answer that hardly comes. If it does
+				// after all, it is told by its unit, or by the doubts.
+				c.pace.free = time.Now().Add(c.pace.silence)
+			}
 			if len(c.in) > 0 {
 				err = fmt.Errorf("%w, %d bytes are the begin of an answer", err, len(c.in))
 				if soon := time.Now().Add(max(c.pace.silence, junkSilence)); c.pace.free.Before(soon) {
@@ -183,6 +201,7 @@ func (c *rtuConn) search(unit byte, request *gb.ProtocolDataUnit, x *exchanged, 
 		b = b[n:]
 		x.heard = true
 		if frame[0] != unit {
+			x.late = alsoAlive(x.late, frame)
 			*skipped = fmt.Errorf("%w: unit %d in place of %d", ErrAnswer, frame[0], unit)
 			continue
 		}
@@ -201,7 +220,8 @@ func (c *rtuConn) settle(ctx context.Context, timeout time.Duration) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	defer c.guard(ctx, time.Time{})()
+	c.guard(ctx, time.Time{})
+	defer c.unguard()
 	now := time.Now()
 	limit := now.Add(timeout)
 	if c.pace.free.After(now) {

@@ -86,6 +86,7 @@ func NewRTUBus(device string, opts ...Option) *Bus {
 	b.serial = true
 	p := &pace{}
 	p.char, p.silence = b.options.line.serial.timing()
+	b.line.char, b.line.silence = p.char, p.silence
 	settings := b.options.line.serial
 	b.speakRTU(p, func(context.Context) (net.Conn, error) { return openSerial(device, settings) })
 	return b
@@ -102,7 +103,7 @@ func RTUOverTCP(address string, opts ...Option) channel.Factory {
 
 // NewRTUOverTCPBus is NewBus for RTUOverTCP.
 func NewRTUOverTCPBus(address string, opts ...Option) *Bus {
-	target, err := hostPort(address)
+	target, err := hostPort(address, DefaultPort)
 	b := newBus(target, err, opts)
 	b.speakRTU(&pace{}, dialTCP(target))
 	return b

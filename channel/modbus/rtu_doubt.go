@@ -60,7 +60,7 @@ func (ds doubts) probe(unit byte, next *gb.ProtocolDataUnit, now time.Time) (pro
 	switch function {
 	case gb.FuncCodeWriteSingleCoil, gb.FuncCodeWriteMultipleCoils:
 		function = gb.FuncCodeReadCoils
-	case gb.FuncCodeWriteSingleRegister, gb.FuncCodeWriteMultipleRegisters:
+	case gb.FuncCodeWriteSingleRegister, gb.FuncCodeWriteMultipleRegisters, gb.FuncCodeMaskWriteRegister, gb.FuncCodeReadWriteMultipleRegisters:
 		function = gb.FuncCodeReadHoldingRegisters
 	}
 	step := 1 // in what the counts differ whose answers differ in length

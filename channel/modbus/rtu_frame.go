@@ -95,8 +95,10 @@ func wantedLength(request *gb.ProtocolDataUnit) int {
 	switch request.FunctionCode {
 	case gb.FuncCodeReadCoils, gb.FuncCodeReadDiscreteInputs:
 		return 5 + (int(binary.BigEndian.Uint16(request.Data[2:]))+7)/8
-	case gb.FuncCodeReadHoldingRegisters, gb.FuncCodeReadInputRegisters:
+	case gb.FuncCodeReadHoldingRegisters, gb.FuncCodeReadInputRegisters, gb.FuncCodeReadWriteMultipleRegisters:
 		return 5 + 2*int(binary.BigEndian.Uint16(request.Data[2:]))
+	case gb.FuncCodeMaskWriteRegister:
+		return 10
 	}
 	return 8
 }

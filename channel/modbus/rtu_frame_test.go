@@ -39,6 +39,17 @@ func TestAnswerLength(t *testing.T) {
 	}
 }
 
+func TestWantedLength(t *testing.T) {
+	t.Parallel()
+	for in, want := range map[string]int{
+		"01 0013 0013": 8, "02 00C4 0016": 8, "03 006B 0003": 11, "04 0008 0001": 7, "05 00AC FF00": 8, "06 0001 0003": 8,
+		"0F 0013 000A 02 CD01": 8, "10 0001 0002 04 000A 0102": 8, "16 0004 00F2 0025": 10, "17 0003 0006 000E 0003 06 00FF 00FF 00FF": 17,
+	} {
+		b := unhex(t, in)
+		assert.Equal(t, want, wantedLength(&gb.ProtocolDataUnit{FunctionCode: b[0], Data: b[1:]}), in)
+	}
+}
+
 func TestSerialTiming(t *testing.T) {
 	t.Parallel()
 	for baud, want := range map[int]time.Duration{9600: 4010, 19200: 2005, 38400: 1750, 115200: 1750} {
@@ -83,6 +94,18 @@ func TestDoubts(t *testing.T) {
 	probe, ok = ds.probe(1, ask(1, 9, 3), now)
 	require.True(t, ok)
 	assert.Equal(t, *ask(1, 9, 9), probe)
+
+	// A mask and a write that reads are writes to registers.
+	for n, function := range []byte{22, 23} {
+		request := ask(function, 30, 2)
+		_, ok = ds.probe(4, request, now)
+		require.False(t, ok)
+		ds.add(4, request, now)
+		probe, ok = ds.probe(4, ask(function, 31, 1), now)
+		require.True(t, ok)
+		assert.Equal(t, *ask(3, 31, 1+n), probe)
+		ds.add(4, &probe, now)
+	}
 
 	ds.add(2, ask(3, 0, 1), now)
 	ds.clear(1)

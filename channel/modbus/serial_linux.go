@@ -15,10 +15,7 @@ import (
 // serialConn is an open serial line. goburrow/serial makes its settings; the
 // reading and writing is the runtime's, which knows deadlines and has no limit
 // of 1024 open files.
-type serialConn struct {
-	*os.File
-	old *unix.Termios // what was set before
-}
+type serialConn struct{ *os.File }
 
 // openSerial opens a serial line, for this process alone and with nothing in
 // its buffers.
@@ -27,12 +24,12 @@ func openSerial(device string, s serialOptions) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &serialConn{File: f}
+	c := &serialConn{f}
 	// Without deadlines a request could wait for ever.
 	if err = f.SetDeadline(time.Time{}); err != nil {
 		err = fmt.Errorf("not a serial line: %w", err)
 	} else {
-		err = withFD(f, func(fd int) error { return c.setUp(fd, device, s) })
+		err = withFD(f, func(fd int) error { return setUp(fd, device, s) })
 	}
 	if err != nil {
 		_ = c.Close()
@@ -41,20 +38,26 @@ func openSerial(device string, s serialOptions) (net.Conn, error) {
 	return c, nil
 }
 
-func (c *serialConn) setUp(fd int, device string, s serialOptions) error {
-	old, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+// setUp makes the settings. They stay when the line is closed: those of before
+// may be a terminal's, which sends back what comes in, and the answer to a write
+// that comes back to a device is a second write.
+func setUp(fd int, device string, s serialOptions) error {
+	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	if err != nil {
 		return fmt.Errorf("not a serial line: %w", err)
 	}
 	if err := syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		return fmt.Errorf("in use: %w", err)
 	}
-	c.old = old
+	t.Lflag = 0 // no echo from here on, also while the settings below are undone
+	if err := unix.IoctlSetTermios(fd, unix.TCSETS, t); err != nil {
+		return err
+	}
 	port, err := serial.Open(&serial.Config{Address: device, BaudRate: s.baud, StopBits: s.stop, Parity: parities[s.parity]})
 	if err != nil {
 		return err
 	}
-	t, err := unix.IoctlGetTermios(fd, unix.TCGETS)
+	t, err = unix.IoctlGetTermios(fd, unix.TCGETS)
 	// This undoes the settings. It comes now because on a line that was
 	// unplugged it would complain to the standard logger.
 	if err := errors.Join(err, port.Close()); err != nil {
@@ -78,15 +81,6 @@ func withFD(f *os.File, fn func(fd int) error) error {
 		return e
 	}
 	return err
-}
-
-// Close restores the line's settings and closes it.
-func (c *serialConn) Close() error {
-	if c.old != nil {
-		// On a line that was unplugged this fails, and does not matter.
-		_ = withFD(c.File, func(fd int) error { return unix.IoctlSetTermios(fd, unix.TCSETS, c.old) })
-	}
-	return c.File.Close()
 }
 
 // LocalAddr implements net.Conn.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -144,6 +143,33 @@ func TestSerialRefusesOtherFiles(t *testing.T) {
 	}
 }
 
+// What comes while the line is closed is not sent back, as a terminal would: to a
+// device, the answer to a write is a write.
+func TestSerialDoesNotEcho(t *testing.T) {
+	t.Parallel()
+	srv, err := server.New(server.Config{})
+	require.NoError(t, err)
+	device := filepath.Join(t.TempDir(), "ttyUSB0")
+	plug(t, srv, device)
+	echoes := func() bool {
+		f, err := os.OpenFile(device, os.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
+		require.NoError(t, err)
+		defer f.Close()
+		var settings *unix.Termios
+		require.NoError(t, withFD(f, func(fd int) (err error) {
+			settings, err = unix.IoctlGetTermios(fd, unix.TCGETS)
+			return err
+		}))
+		return settings.Lflag&unix.ECHO != 0
+	}
+	require.True(t, echoes(), "it begins as a terminal")
+	c, err := openSerial(device, defaultSerial)
+	require.NoError(t, err)
+	assert.False(t, echoes())
+	require.NoError(t, c.Close())
+	assert.False(t, echoes())
+}
+
 // What lies there before a request is sent is never its answer, not even when
 // it would fit.
 func TestRTUDrainsBeforeSending(t *testing.T) {
@@ -175,32 +201,4 @@ func TestRTUDrainsBeforeSending(t *testing.T) {
 	}, 10*time.Second, time.Millisecond)
 	close(more)
 	assert.Equal(t, good("a", 5), read(t, d)["a"])
-}
-
-// A client that is not ours talks to the server on a serial line.
-func TestMbpoll(t *testing.T) {
-	t.Parallel()
-	program, err := exec.LookPath("mbpoll")
-	if err != nil {
-		missing(t, "mbpoll is not installed")
-	}
-	memory := &server.Memory{}
-	memory.SetRegisters(server.HoldingRegister, 4, 1234, 4321)
-	srv, err := server.New(server.Config{Units: map[byte]server.Handler{9: memory}})
-	require.NoError(t, err)
-	device := filepath.Join(t.TempDir(), "ttyUSB0")
-	plug(t, srv, device)
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	run := func(args ...string) string {
-		out, err := exec.CommandContext(ctx, program, append([]string{"-m", "rtu", "-b", "19200", "-P", "none", "-a", "9", "-0", "-r", "4", "-1"}, args...)...).CombinedOutput()
-		require.NoError(t, err, "%s", out)
-		return string(out)
-	}
-	text := run("-c", "2", device)
-	assert.Contains(t, text, "1234")
-	assert.Contains(t, text, "4321")
-	run(device, "77", "78")
-	v, _ := memory.Register(server.HoldingRegister, 5)
-	assert.EqualValues(t, 78, v)
 }

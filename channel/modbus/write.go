@@ -2,10 +2,12 @@ package modbus
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
+
+	gb "github.com/goburrow/modbus"
 
 	"github.com/voltageems/voltage/channel"
 	"github.com/voltageems/voltage/model"
@@ -20,7 +22,7 @@ const (
 	readBackMost  = 320 * time.Millisecond
 )
 
-// Write implements channel.Writer. The request is sent once.
+// Write implements channel.Writer. What makes the device act is sent once.
 //
 // An exception is Refused, save "acknowledge" and "gateway target device
 // failed to respond", after which the device may have acted and which are Sent.
@@ -60,23 +62,33 @@ func (d *driver) write(ctx context.Context, w channel.Write) (channel.Outcome, e
 	if !p.Kind.Writable() {
 		return out, fmt.Errorf("%w: %s points are not written", model.ErrInvalid, p.Kind)
 	}
-	request := &d.command.request
-	var err error
-	request.FunctionCode, request.Data, err = appendWrite(request.Data[:0], it.address, p.Raw(w.Value), d.opts.multiple)
+	change, err := d.compose(p, it, w.Value)
 	if err != nil {
 		return out, fmt.Errorf("%w: value %v: %w", model.ErrInvalid, w.Value, err)
 	}
-	sent, err := d.line.exchange(ctx, &d.member, d.command, d.setup.Timeout)
+	var sent bool
+	if change != nil {
+		sent, err = d.rewrite(ctx, it, *change)
+	} else {
+		sent, err = d.line.exchange(ctx, &d.member, d.command, d.setup.Timeout)
+	}
 	out.Result = result(sent, err)
 	if out.Result >= channel.Sent {
-		d.mu.Lock()
-		if !slices.Contains(d.written, i) {
-			d.written = append(d.written, i)
-		}
-		d.mu.Unlock()
+		d.wrote(i)
 	}
-	if !p.ReadBack || out.Result < channel.Sent || ctx.Err() != nil || errors.Is(err, channel.ErrNotConnected) {
+	if !p.ReadBack || out.Result < channel.Sent || errors.Is(err, channel.ErrNotConnected) {
 		return out, err
+	}
+	if ended := ctx.Err(); ended != nil {
+		if err == nil {
+			err = fmt.Errorf("read back: %w", ended)
+		}
+		return out, err
+	}
+	if err == nil && d.command.request.FunctionCode == gb.FuncCodeReadWriteMultipleRegisters {
+		if v, quality := it.value(d.command.answer, int(it.start)); quality == model.Good && p.Matches(w.Value, v) {
+			return channel.Outcome{Result: channel.Confirmed, ReadBack: &v}, nil
+		}
 	}
 	value, readErr := d.readBack(ctx, w.Value, p, it)
 	out.ReadBack = value
@@ -88,6 +100,65 @@ func (d *driver) write(ctx context.Context, w channel.Write) (channel.Outcome, e
 		return out, fmt.Errorf("%w; then %w", err, readErr)
 	}
 	return out, readErr
+}
+
+// change is what becomes of a register of which a part is written.
+type change struct{ mask, value uint16 }
+
+// compose makes the command lane's request for a value. A change is returned
+// where the register is to be read first, and then to be written with it.
+func (d *driver) compose(p *model.Point, it *item, value float64) (*change, error) {
+	request := &d.command.request
+	raw, data := p.Raw(value), request.Data[:0]
+	var err error
+	switch {
+	case it.typ.partial():
+		var c change
+		if c.mask, c.value, err = it.encodePart(raw); err != nil {
+			return nil, err
+		}
+		if d.opts.parts == PartsRewrite {
+			return &c, nil
+		}
+		request.FunctionCode, request.Data = gb.FuncCodeMaskWriteRegister, appendMask(data, it.start, c.mask, c.value)
+	case it.space == holding && p.ReadBack && d.opts.joined:
+		request.FunctionCode = gb.FuncCodeReadWriteMultipleRegisters
+		request.Data, err = appendReadWrite(data, it.address, raw)
+	default:
+		request.FunctionCode, request.Data, err = appendWrite(data, it.address, raw, d.opts.multiple)
+	}
+	return nil, err
+}
+
+// rewrite reads a register, changes a part of it and writes it back, and keeps
+// the line in between. It reports whether anything of the write left.
+func (d *driver) rewrite(ctx context.Context, it *item, c change) (sent bool, err error) {
+	if err := d.line.acquire(ctx, d.command); err != nil {
+		return false, err
+	}
+	defer d.line.release()
+	request := &d.command.request
+	request.FunctionCode = gb.FuncCodeReadHoldingRegisters
+	request.Data = appendRead(request.Data[:0], int(it.start), 1)
+	if _, err := d.line.exchangeHeld(ctx, &d.member, d.command, d.setup.Timeout); err != nil {
+		return false, fmt.Errorf("read before the write: %w", err)
+	}
+	register := binary.BigEndian.Uint16(d.command.answer)
+	whole := address{space: holding, start: it.start, typ: typeUint16}
+	request.FunctionCode, request.Data, err = appendWrite(request.Data[:0], whole, float64(register&^c.mask|c.value), d.opts.multiple)
+	if err != nil {
+		return false, err
+	}
+	if d.line.delay > 0 {
+		timer := time.NewTimer(d.line.delay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+	return d.line.exchangeHeld(ctx, &d.member, d.command, d.setup.Timeout)
 }
 
 // result says how far a request came.

@@ -22,6 +22,13 @@
 // A setpoint is written and kept in the point's unit, and follow takes it from
 // there.
 //
+// # Scan classes
+//
+// Each scan class is read by its own period, beginning with a round at once
+// after Connect; those of points read once and on demand as everywhere. A point
+// of a class with more than a second between its rounds is read again right
+// after it was written.
+//
 // # Recordings
 //
 // A CSV file has a header line that names the columns. The first column is the

@@ -56,21 +56,30 @@ func Kind() channel.Kind {
 	return channel.Kind{Name: "virtual", Open: open, Profile: open}
 }
 
-// driver is a channel.Driver and channel.Writer.
+// driver is a channel.Driver, a channel.Writer and a channel.Demander.
 type driver struct {
 	setup  channel.Setup
 	device *Device
 
 	// These are Connect's and Read's, which never run at a time.
-	signals []signal
+	signals []signal        // class by class
+	classes []channel.Class // their Points are not used
+	ends    []int           // by class: where its signals end
 	samples []model.Sample
+	demand  []int     // the signals that are read on demand now
 	start   time.Time // of the signals: the first Connect
-	next    time.Time // when the next round is due
+	table   *channel.Timetable
 
 	mu     sync.Mutex
 	closed chan struct{} // closed by Close; nil while not connected
 	breaks int           // of the device when the connection was made
+	asked  map[string]struct{}
+	wake   chan struct{} // something was asked for
 }
+
+// followTime is the longest period of a scan class that brings what was written
+// soon enough by itself.
+const followTime = time.Second
 
 func newDriver(o options, s channel.Setup) (*driver, error) {
 	if s.Scan <= 0 {
@@ -92,16 +101,22 @@ func newDriver(o options, s channel.Setup) (*driver, error) {
 		}
 		addresses[p.ID] = a
 	}
-	d := &driver{setup: s, device: o.device, samples: make([]model.Sample, len(s.Points))}
-	for _, p := range s.Points {
-		a, ok := addresses[p.ID]
-		if !ok {
-			continue
+	d := &driver{setup: s, device: o.device, samples: make([]model.Sample, len(s.Points)), wake: make(chan struct{}, 1)}
+	d.classes = s.Classes()
+	d.table = channel.NewTimetable("", d.classes) // no device to be spared
+	for _, c := range d.classes {
+		for _, i := range c.Points {
+			p := s.Points[i]
+			a, ok := addresses[p.ID]
+			if !ok {
+				continue
+			}
+			if target, ok := addresses[a.target]; a.shape == follow && (!ok || target.shape != setpoint) {
+				wrong(p, fmt.Errorf("the channel has no setpoint %q", a.target))
+			}
+			d.signals = append(d.signals, newSignal(p, a, o.seed, s.ID))
 		}
-		if target, ok := addresses[a.target]; a.shape == follow && (!ok || target.shape != setpoint) {
-			wrong(p, fmt.Errorf("the channel has no setpoint %q", a.target))
-		}
-		d.signals = append(d.signals, newSignal(p, a, o.seed, s.ID))
+		d.ends = append(d.ends, len(d.signals))
 	}
 	if len(errs) > 0 {
 		return nil, errors.Join(errs...)
@@ -148,10 +163,17 @@ func (d *driver) Connect(ctx context.Context) error {
 	if d.start.IsZero() {
 		d.start = now
 	}
-	d.next = now
+	var once []int
+	for k, c := range d.classes {
+		if c.Name == channel.ScanOnce {
+			once = append(once, k)
+		}
+	}
+	d.table.Start(now, once...)
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.asked = nil
 	if d.closed == nil {
 		d.closed = make(chan struct{})
 	}
@@ -210,25 +232,28 @@ func (d *driver) notConnected(why string) error {
 	return fmt.Errorf("channel %s: %w: %s", d.setup.ID, channel.ErrNotConnected, why)
 }
 
-// Read returns all points: at once after Connect, and then once every Scan. A
-// round that comes late moves none after it, and those that were missed are
-// left out.
+// Read returns the points of the next scan class that is due: all at once after
+// Connect, and then each class by its period. A round that comes late moves none
+// after it, and those that were missed are left out.
 func (d *driver) Read(ctx context.Context) ([]model.Sample, error) {
 	closed, breaks := d.connection()
 	if closed == nil {
 		return nil, d.notConnected("closed")
 	}
 	var due, timeout <-chan time.Time
+	var until time.Time
 	for {
 		at := d.device.state()
 		if at.offline || at.breaks != breaks {
 			return nil, d.notConnected("the virtual device went offline")
 		}
 		now := d.setup.Clock.Now()
-		switch wait := d.next.Sub(now); {
-		case len(d.signals) == 0: // nothing to wait for but the end
+		d.follow(now)
+		switch wait, ok := d.table.Wait(now); {
+		case !ok: // nothing to wait for but the end, or a demand
 		case wait > 0:
-			if due == nil {
+			if due == nil || now.Add(wait).Before(until) {
+				until = now.Add(wait)
 				due = d.setup.Clock.After(wait)
 			}
 		case at.silent:
@@ -236,9 +261,10 @@ func (d *driver) Read(ctx context.Context) ([]model.Sample, error) {
 				timeout = d.setup.Clock.After(d.setup.Timeout)
 			}
 		case ctx.Err() == nil:
-			d.schedule(now)
-			d.device.sample(now.Sub(d.start).Seconds(), d.signals, d.samples)
-			return d.samples, nil
+			if samples := d.round(now); len(samples) > 0 {
+				return samples, nil
+			}
+			continue
 		}
 		select {
 		case <-ctx.Done():
@@ -246,21 +272,91 @@ func (d *driver) Read(ctx context.Context) ([]model.Sample, error) {
 		case <-closed:
 			return nil, d.notConnected("closed")
 		case <-at.changed:
+		case <-d.wake:
 		case <-due:
 			due = nil
 		case <-timeout:
-			d.schedule(d.setup.Clock.Now())
+			d.round(d.setup.Clock.Now()) // lost
 			return nil, fmt.Errorf("channel %s: the virtual device did not answer within %s", d.setup.ID, d.setup.Timeout)
 		}
 	}
 }
 
-// schedule sets the time of the round after the one at now.
-func (d *driver) schedule(now time.Time) {
-	d.next = d.next.Add(d.setup.Scan)
-	if late := now.Sub(d.next); late >= 0 {
-		d.next = d.next.Add((late/d.setup.Scan + 1) * d.setup.Scan)
+// round reads the next class that is due.
+func (d *driver) round(now time.Time) []model.Sample {
+	k, ok := d.table.Pick(now)
+	if !ok {
+		return nil
 	}
+	d.table.End(k)
+	t := now.Sub(d.start).Seconds()
+	if d.classes[k].Name == channel.ScanDemand {
+		for n, i := range d.demand {
+			d.device.sample(t, d.signals[i:i+1], d.samples[n:])
+		}
+		return d.samples[:len(d.demand)]
+	}
+	signals := d.signals[d.ends[k-1]:d.ends[k]] // the first class is that of demands
+	d.device.sample(t, signals, d.samples)
+	return d.samples[:len(signals)]
+}
+
+// follow has what was asked for since be read.
+func (d *driver) follow(now time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.asked) == 0 {
+		return
+	}
+	d.demand = d.demand[:0]
+	for i := range d.signals {
+		if _, ok := d.asked[d.signals[i].point.ID]; ok {
+			d.demand = append(d.demand, i)
+		}
+	}
+	d.asked = nil
+	d.table.Ask(0, now)
+}
+
+// Demand implements channel.Demander. Without a connection it returns
+// channel.ErrNotConnected.
+func (d *driver) Demand(points ...string) error {
+	for _, id := range points {
+		if !slices.ContainsFunc(d.setup.Points, func(p model.Point) bool { return p.ID == id }) {
+			return fmt.Errorf("%w: channel %s: point %.80q: there is none", model.ErrInvalid, d.setup.ID, id)
+		}
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed == nil {
+		return d.notConnected("closed")
+	}
+	d.ask(points...)
+	return nil
+}
+
+// ask is called with the lock held.
+func (d *driver) ask(points ...string) {
+	for _, id := range points {
+		if d.asked == nil {
+			d.asked = map[string]struct{}{}
+		}
+		d.asked[id] = struct{}{}
+	}
+	select {
+	case d.wake <- struct{}{}:
+	default: // Read is going to look already
+	}
+}
+
+// wrote has a point that was written be read, unless its class brings it soon.
+func (d *driver) wrote(p model.Point) {
+	if period := d.setup.Period(p); period > 0 && period <= followTime {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ask(p.ID)
 }
 
 // Write sets a setpoint. With the point's ReadBack it is Confirmed.
@@ -287,6 +383,7 @@ func (d *driver) Write(ctx context.Context, w channel.Write) (channel.Outcome, e
 	case unanswered:
 		return channel.Outcome{Result: channel.Sent}, d.unanswered(ctx, closed, breaks)
 	}
+	d.wrote(w.Point)
 	if !w.Point.ReadBack {
 		return channel.Outcome{Result: channel.Done}, nil
 	}

@@ -15,6 +15,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -33,18 +34,19 @@ func main() {
 	config := flag.String("config", "", "site file; without one, a simulated site is started and run")
 	redisURL := flag.String("redis", "", "Redis URL; without one, the store of the site file, or without a file a redis-server from PATH, else the embedded store")
 	listen := flag.String("listen", "", "address of the API and the page, loopback only; without one, that of the site file, else 127.0.0.1:8080")
+	north := flag.String("modbus", "127.0.0.1:1502", "address of the Modbus server of the simulated site, loopback only; empty for none")
 	data := flag.String("data", "", "folder in which a managed Redis keeps the data; without one nothing is kept")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *config, *redisURL, *listen, *data); err != nil {
+	if err := run(ctx, *config, *redisURL, *listen, *north, *data); err != nil {
 		fmt.Fprintln(os.Stderr, "allinone:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, config, redisURL, listen, data string) error {
+func run(ctx context.Context, config, redisURL, listen, north, data string) error {
 	if redisURL != "" && data != "" {
 		return errors.New("-redis and -data exclude each other: the folder is that of a managed Redis")
 	}
@@ -67,6 +69,9 @@ func run(ctx context.Context, config, redisURL, listen, data string) error {
 			site.Close(stop)
 		}()
 		cfg = voltage.Config{Channels: demo.Channels(site.Addr), Models: demo.Models(), Alarms: demo.Alarms(), Rules: demo.Rules()}
+		if north != "" { // a port that is taken is reported, and served when it is free
+			cfg.Servers = demo.Servers(north)
+		}
 	}
 	cfg.Log = log
 	cfg.HTTP.Listen = cmp.Or(listen, cfg.HTTP.Listen, "127.0.0.1:8080")
@@ -89,6 +94,10 @@ func run(ctx context.Context, config, redisURL, listen, data string) error {
 	fmt.Printf("\nVoltage runs. Page and API: http://%s\n", eng.Addr())
 	if config == "" {
 		fmt.Printf(hints, eng.Addr(), eng.Addr())
+		if host, port, err := net.SplitHostPort(north); err == nil {
+			fmt.Printf(modbusHint, port, host, port, host)
+		}
+		fmt.Print("Ctrl-C ends it.\n\n")
 	}
 	go summary(ctx, eng) // not waited for: it may be asking a store that hangs
 	<-ctx.Done()
@@ -100,8 +109,11 @@ func run(ctx context.Context, config, redisURL, listen, data string) error {
 const hints = `Try:
   curl -d '{"value":50}' -H 'Content-Type: application/json' http://%s/models/pcs1/control/power_setpoint
   curl -d '{"value":1}' -H 'Content-Type: application/json' http://%s/models/bms1/control/inject_over_temperature
-Ctrl-C ends it.
+`
 
+// modbusHint reads what the control room sees, and moves the converter as it does.
+const modbusHint = `  mbpoll -m tcp -p %s -0 -1 -t 3:int -B -r 0 -c 3 %s
+  mbpoll -m tcp -p %s -0 -r 0 %s 500
 `
 
 // store picks where the data lives: the given Redis, a managed one where a

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -16,7 +17,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/voltageems/voltage"
+	"github.com/voltageems/voltage/channel"
 	"github.com/voltageems/voltage/channel/all"
+	"github.com/voltageems/voltage/channel/modbus"
 	"github.com/voltageems/voltage/internal/demo"
 	"github.com/voltageems/voltage/model"
 	"github.com/voltageems/voltage/scripts/storetest"
@@ -48,6 +51,9 @@ func TestSiteFile(t *testing.T) {
 	require.Equal(t, trim(demo.Models()), trim(cfg.Models))
 	require.Equal(t, demo.Alarms(), cfg.Alarms)
 	require.Equal(t, demo.Rules(), cfg.Rules)
+	require.Len(t, cfg.Servers, 1)
+	server := demo.Servers("127.0.0.1:1502")[0]
+	require.Equal(t, []string{server.ID, server.Name}, []string{cfg.Servers[0].ID, cfg.Servers[0].Name})
 }
 
 // The same site of templates has what the program's own one has, and more.
@@ -79,7 +85,7 @@ func TestTemplatesFile(t *testing.T) {
 
 func TestFlagsThatExcludeEachOther(t *testing.T) {
 	t.Parallel()
-	require.ErrorContains(t, run(t.Context(), "", "redis://127.0.0.1:1", "", t.TempDir()), "-data")
+	require.ErrorContains(t, run(t.Context(), "", "redis://127.0.0.1:1", "", "", t.TempDir()), "-data")
 }
 
 // The promise of the README, on the program itself: nothing installed and no
@@ -110,7 +116,14 @@ func tryProgram(t *testing.T, cmd *exec.Cmd, env string) {
 	require.NoError(t, err)
 	addr := l.Addr().String()
 	require.NoError(t, l.Close())
-	cmd.Args = append(cmd.Args, "-listen", addr)
+	taken, err := net.Listen("tcp", "127.0.0.1:0") // the site runs although this port is taken
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = taken.Close() })
+	served := strings.HasSuffix(t.Name(), "embedded") // here it is free
+	if served {
+		require.NoError(t, taken.Close())
+	}
+	cmd.Args = append(cmd.Args, "-listen", addr, "-modbus", taken.Addr().String())
 	cmd.Env = []string{env, "HOME=" + t.TempDir(), "TMPDIR=" + t.TempDir()}
 	out := &strings.Builder{}
 	cmd.Stdout, cmd.Stderr = out, out
@@ -163,6 +176,18 @@ func tryProgram(t *testing.T, cmd *exec.Cmd, env string) {
 	require.NoError(t, json.NewDecoder(res.Body).Decode(&result))
 	require.Equal(t, model.CommandVerified, result.State)
 	require.Equal(t, 50.0, *result.ReadBack)
+
+	if served {
+		d, err := modbus.TCP(taken.Addr().String())(channel.Setup{ID: "room", Scan: 50 * time.Millisecond, Timeout: 5 * time.Second,
+			Points: []model.Point{{ID: "1", Address: "input:4:int32 na=0x80000000"}}, Log: slog.New(slog.DiscardHandler), Clock: model.SystemClock})
+		require.NoError(t, err)
+		require.Eventually(t, func() bool { return d.Connect(ctx) == nil }, 30*time.Second, 50*time.Millisecond, "the control room is served")
+		require.Eventually(t, func() bool {
+			samples, err := d.Read(ctx)
+			return err == nil && len(samples) == 1 && samples[0].Quality == model.Good && samples[0].Value > 40_000
+		}, 30*time.Second, time.Millisecond, "the battery's power in W")
+		require.NoError(t, d.Close(ctx))
+	}
 
 	require.NoError(t, cmd.Process.Signal(syscall.SIGINT))
 	select {

@@ -58,7 +58,7 @@ func TestRun(t *testing.T) {
 	require.Positive(t, r.Latency.Loaded.Commands.Probes)
 	require.Empty(t, r.Latency.Loaded.Alarms.Failure+r.Latency.Loaded.Commands.Failure)
 
-	require.Len(t, r.Modbus.Rates, 4)
+	require.Len(t, r.Modbus.Rates, 5)
 	for _, row := range r.Modbus.Rates {
 		require.Positive(t, row.Points.Median, row.Way)
 	}

@@ -124,9 +124,7 @@ func (r *modbusReport) compare() {
 		for i := range all {
 			all[i] = row.client[i] + row.redis[i]
 		}
-		r.Ratios = append(r.Ratios,
-			newRatio("registers/s for each core, "+way+" : plain loop", loop.client, all),
-			newRatio("registers/s, "+way+" : plain loop", row.points, loop.points))
+		r.Ratios = append(r.Ratios, newRatio("registers/s for each core, "+way+" : plain loop", loop.client, all))
 	}
 }
 

@@ -21,6 +21,7 @@ func (p *polled) ways() []way {
 	return []way{
 		{name: wayGoburrow, allocations: true, run: p.goburrow},
 		{name: wayDriver, allocations: true, run: p.driver()},
+		{name: wayPipeline, allocations: true, run: p.driver(modbus.Pipeline(8))},
 		{name: wayPolled, run: p.intoRedis(1, 50*time.Millisecond)},
 		{name: wayPolled10, run: p.intoRedis(10, 20*time.Millisecond)},
 	}

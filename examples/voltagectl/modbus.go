@@ -18,24 +18,26 @@ import (
 
 // modbusFlags say which device is meant and how it is spoken to.
 type modbusFlags struct {
-	tcp, rtuTCP, rtu string
-	unit, baud, stop int
-	parity           string
-	timeout, delay   time.Duration
-	base, maxRead    int
-	scale            float64
-	multiple         bool
-	noReadBack       bool
-	units, addresses string
-	probe            string
-	every            time.Duration
-	count            int
-	channel, driver  string
-	profile, strict  bool
+	tcp, rtuTCP, rtu   string
+	tls, ca, cert, key string
+	serverName         string
+	unit, baud, stop   int
+	parity             string
+	timeout, delay     time.Duration
+	base, maxRead      int
+	scale              float64
+	multiple           bool
+	noReadBack         bool
+	units, addresses   string
+	probe              string
+	every              time.Duration
+	count              int
+	channel, driver    string
+	profile, strict    bool
 }
 
 // deviceFlags are those of every command that speaks to a device.
-const deviceFlags = "tcp rtu rtu-tcp baud parity stop timeout delay"
+const deviceFlags = "tcp rtu rtu-tcp tls ca cert key server-name baud parity stop timeout delay"
 
 // modbusFlag declares a flag of the modbus and profile commands.
 func (c *call) modbusFlag(fs *flag.FlagSet, name string) {
@@ -47,6 +49,16 @@ func (c *call) modbusFlag(fs *flag.FlagSet, name string) {
 		fs.StringVar(&d.rtu, name, "", "DEVICE is on this serial `line`, such as /dev/ttyUSB0")
 	case "rtu-tcp":
 		fs.StringVar(&d.rtuTCP, name, "", "DEVICE is behind this `host[:port]`, a gateway that passes RTU frames on unchanged")
+	case "tls":
+		fs.StringVar(&d.tls, name, "", "DEVICE is at this `host[:port]` and speaks Modbus over TLS; port 802 when left out")
+	case "ca":
+		fs.StringVar(&d.ca, name, "", "PEM `file` with the authorities that vouch for the device; else those of the system")
+	case "cert":
+		fs.StringVar(&d.cert, name, "", "PEM `file` of this client's certificate")
+	case "key":
+		fs.StringVar(&d.key, name, "", "PEM `file` of its key")
+	case "server-name":
+		fs.StringVar(&d.serverName, name, "", "`name` in the device's certificate; else the host")
 	case "unit":
 		fs.IntVar(&d.unit, name, modbus.DefaultUnit, "the device's unit `id`")
 	case "baud":
@@ -93,7 +105,7 @@ func (c *call) modbusFlag(fs *flag.FlagSet, name string) {
 // bus returns the connection that the flags describe.
 func (c *call) bus() (*modbus.Bus, error) {
 	d := &c.device
-	if err := c.exclusive("tcp", "rtu", "rtu-tcp"); err != nil {
+	if err := c.exclusive("tcp", "rtu", "rtu-tcp", "tls"); err != nil {
 		return nil, err
 	}
 	opts := []modbus.Option{modbus.Delay(d.delay), modbus.ConnectTimeout(max(d.timeout, modbus.DefaultConnectTimeout))}
@@ -113,7 +125,16 @@ func (c *call) bus() (*modbus.Bus, error) {
 			}
 		}
 	}
+	if d.tls == "" {
+		for _, name := range []string{"ca", "cert", "key", "server-name"} {
+			if c.given(name) {
+				return nil, usageError("-%s belongs to -tls", name)
+			}
+		}
+	}
 	switch {
+	case d.tls != "":
+		return modbus.NewTLSBus(d.tls, modbus.TLSConfig{CAFile: d.ca, CertFile: d.cert, KeyFile: d.key, ServerName: d.serverName}, opts...), nil
 	case d.tcp != "":
 		return modbus.NewBus(d.tcp, opts...), nil
 	case d.rtuTCP != "":
@@ -121,20 +142,21 @@ func (c *call) bus() (*modbus.Bus, error) {
 	case d.rtu != "":
 		return modbus.NewRTUBus(d.rtu, append(opts, modbus.Baud(d.baud), modbus.Parity(d.parity), modbus.StopBits(d.stop))...), nil
 	}
-	return nil, usageError("which device? -tcp HOST, -rtu LINE or -rtu-tcp HOST")
+	return nil, usageError("which device? -tcp HOST, -tls HOST, -rtu LINE or -rtu-tcp HOST")
 }
 
 // unit is one unit of a bus, spoken to as an engine does.
 type unit struct {
 	channel.Driver
 	id      int
+	points  int // how many it has
 	timeout time.Duration
 	log     *lastErrors
 }
 
 // open makes the driver of a unit with these points, and connects.
 func (c *call) open(ctx context.Context, b *modbus.Bus, id int, points []model.Point) (*unit, error) {
-	u := &unit{id: id, timeout: c.device.timeout, log: &lastErrors{}}
+	u := &unit{id: id, points: len(points), timeout: c.device.timeout, log: &lastErrors{}}
 	cfg := channel.Config{ID: "voltagectl", Driver: b.Unit(id), Points: points, Scan: channel.MinScan, Timeout: c.device.timeout}
 	if err := cfg.Validate(); err != nil {
 		return nil, asUsage(err)

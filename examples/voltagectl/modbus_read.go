@@ -49,16 +49,18 @@ func decimal(v float64, short bool) string {
 	return strconv.FormatFloat(v, format, -1, bits)
 }
 
-// readOnce reads all places in one round.
+// readOnce reads all places once. A driver may give them in several parts.
 func (u *unit) readOnce(ctx context.Context, list []place) ([]reading, error) {
 	u.log.forget()
-	samples, err := u.Read(ctx)
-	if err != nil {
-		return nil, u.explain(err)
-	}
-	byID := make(map[string]model.Sample, len(samples))
-	for _, s := range samples {
-		byID[s.Point] = s
+	byID := make(map[string]model.Sample, u.points)
+	for len(byID) < u.points {
+		samples, err := u.Read(ctx)
+		if err != nil {
+			return nil, u.explain(err)
+		}
+		for _, s := range samples {
+			byID[s.Point] = s
+		}
 	}
 	readings := make([]reading, len(list))
 	for i, p := range list {

@@ -41,7 +41,7 @@ type found struct {
 }
 
 func (c *call) scanUnits(ctx context.Context) error {
-	ids, err := parseUnits(c.device.units, c.device.tcp != "")
+	ids, err := parseUnits(c.device.units, c.device.tcp != "" || c.device.tls != "")
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"os"
 	"path/filepath"
@@ -17,7 +18,11 @@ import (
 	"github.com/voltageems/voltage/channel"
 	"github.com/voltageems/voltage/channel/modbus/server"
 	"github.com/voltageems/voltage/channel/virtual"
+	"github.com/voltageems/voltage/internal/testcert"
 )
+
+// patient is a time-out that no slow machine reaches.
+const patient = "20s"
 
 // memory is a device with registers 0 to 9 and 100, 101 and the text of 20, 21.
 func memory() *server.Memory {
@@ -48,7 +53,7 @@ func TestModbusRead(t *testing.T) {
 	m := memory()
 	for flag, rtu := range map[string]bool{"-tcp": false, "-rtu-tcp": true} {
 		addr := startDevice(t, server.Config{Units: map[byte]server.Handler{1: m, 5: m}, RTU: rtu})
-		code, out, errs := ctl(t, "modbus", "read", flag, addr, "holding:100:float32", "40004:int16", "coil:3", "holding:20:string2",
+		code, out, errs := ctl(t, "modbus", "read", flag, addr, "-timeout", patient, "holding:100:float32", "40004:int16", "coil:3", "holding:20:string2",
 			"input:0", "holding:9-11", "holding:3:int16 na=-5")
 		require.Equal(t, exitFailed, code)
 		require.Equal(t, "voltagectl: 3 of 9 could not be read\n", errs)
@@ -65,7 +70,7 @@ holding:11             -      -          exception 2 (illegal data address)
 holding:3:int16 na=-5  -      FFFB       invalid: not a value of this type, or not one to believe
 `, "\n"+out)
 
-		out = ok(t, "modbus", "read", flag, addr, "-unit", "5", "-json", "-base", "1", "-scale", "0.1", "holding:4:int16")
+		out = ok(t, "modbus", "read", flag, addr, "-timeout", patient, "-unit", "5", "-json", "-base", "1", "-scale", "0.1", "holding:4:int16")
 		require.JSONEq(t, `[{"address": "holding:4:int16", "value": -0.5, "raw": ["FFFB"]}]`, out)
 	}
 }
@@ -83,9 +88,9 @@ func TestModbusErrors(t *testing.T) {
 		code int
 		want string
 	}{
-		{"read -tcp " + refused + " holding:0", exitFailed, "1 of 1 could not be read"},
+		{"read -tcp " + refused + " -timeout " + patient + " holding:0", exitFailed, "1 of 1 could not be read"},
 		{"read -tcp " + silent + " -timeout 50ms -unit 1 holding:0", exitFailed, "unit 1 does not answer within 50ms"},
-		{"read -tcp " + silent + " -unit 3 holding:0", exitFailed, "unit 3 does not answer"},
+		{"read -tcp " + silent + " -timeout 50ms -unit 3 holding:0", exitFailed, "unit 3 does not answer"},
 		{"read -tcp 127.0.0.1:1 holding:0", exitFailed, "connection refused"},
 		{"read -tcp 127.0.0.1:x holding:0", exitUsage, "the port is not a number from 1 to 65535"},
 		{"read holding:0", exitUsage, "which device?"},
@@ -132,7 +137,7 @@ func TestModbusErrors(t *testing.T) {
 			require.Contains(t, errs, c.want, out)
 		})
 	}
-	_, out, _ := ctl(t, "modbus", "read", "-tcp", refused, "holding:0")
+	_, out, _ := ctl(t, "modbus", "read", "-tcp", refused, "-timeout", patient, "holding:0")
 	require.Contains(t, out, "exception 4 (server device failure)")
 	code, _, errs := ctl(t, "-redis", "redis://127.0.0.1:1", "modbus", "read", "-tcp", "a", "holding:0")
 	require.Equal(t, exitUsage, code)
@@ -143,7 +148,7 @@ func TestModbusWrite(t *testing.T) {
 	t.Parallel()
 	m := memory()
 	addr := startDevice(t, units(map[byte]server.Handler{1: m}))
-	out := ok(t, "modbus", "write", "-tcp", addr, "-scale", "0.1", "holding:3:int16=-12.5", "holding:100:float32=0.5", "coil:3=off")
+	out := ok(t, "modbus", "write", "-tcp", addr, "-timeout", patient, "-scale", "0.1", "holding:3:int16=-12.5", "holding:100:float32=0.5", "coil:3=off")
 	require.Equal(t, `
 ADDRESS              OLD      NEW    READ BACK  RESULT
 holding:3:int16      -0.5  →  -12.5  -12.5      confirmed
@@ -155,10 +160,10 @@ coil:3               1     →  0      0          confirmed
 	on, _ := m.Bit(server.Coil, 3)
 	require.False(t, on)
 
-	out = ok(t, "modbus", "write", "-tcp", addr, "-no-read-back", "-json", "40001=0x10")
+	out = ok(t, "modbus", "write", "-tcp", addr, "-timeout", patient, "-no-read-back", "-json", "40001=0x10")
 	require.JSONEq(t, `[{"address": "40001", "old": 0, "value": 16, "result": "done"}]`, out)
 
-	code, out, errs := ctl(t, "modbus", "write", "-tcp", addr, "holding:0=1", "holding:50=2", "holding:1=3", "holding:2=4")
+	code, out, errs := ctl(t, "modbus", "write", "-tcp", addr, "-timeout", patient, "holding:0=1", "holding:50=2", "holding:1=3", "holding:2=4")
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, out, "confirmed")
 	require.Equal(t, "voltagectl: holding:50: refused: exception 2 (illegal data address) to function 6; 2 after it not tried\n", errs)
@@ -171,7 +176,7 @@ func TestModbusBroadcast(t *testing.T) {
 	t.Parallel()
 	m := memory()
 	addr := startDevice(t, server.Config{Units: map[byte]server.Handler{1: m}, RTU: true})
-	out := ok(t, "modbus", "write", "-rtu-tcp", addr, "-unit", "0", "holding:0=7")
+	out := ok(t, "modbus", "write", "-rtu-tcp", addr, "-timeout", patient, "-unit", "0", "holding:0=7")
 	require.Contains(t, out, "sent")
 	require.Eventually(t, func() bool { v, _ := m.Register(server.HoldingRegister, 0); return v == 7 }, 30*time.Second, 5*time.Millisecond)
 }
@@ -185,19 +190,19 @@ func TestModbusScan(t *testing.T) {
 	addr, err := s.Listen(t.Context(), "127.0.0.1:0")
 	require.NoError(t, err)
 
-	code, out, errs := ctl(t, "modbus", "scan", "-tcp", addr.String(), "-units", "1-9,20", "-json")
+	code, out, errs := ctl(t, "modbus", "scan", "-tcp", addr.String(), "-timeout", patient, "-units", "1-9,20", "-json")
 	require.Zero(t, code, errs)
 	require.JSONEq(t, `[{"unit": 3, "answer": "holding:0 = 0"}, {"unit": 7, "answer": "exception 2 (illegal data address)"}]`, out)
 	require.Contains(t, errs, "asking 10 units for holding:0")
 	require.Contains(t, errs, "unit 3 answers")
 	require.EqualValues(t, 1, s.Stats().Accepted, "one connection for all units")
 
-	code, out, errs = ctl(t, "modbus", "scan", "-tcp", addr.String(), "-units", "1-2")
+	code, out, errs = ctl(t, "modbus", "scan", "-tcp", addr.String(), "-timeout", patient, "-units", "1-2")
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, errs, "no unit answers")
 	require.Equal(t, "UNIT  ANSWER\n", out)
 
-	out = ok(t, "modbus", "scan", "-tcp", addr.String(), "-unit", "3", "-addresses", "40001-40200")
+	out = ok(t, "modbus", "scan", "-tcp", addr.String(), "-timeout", patient, "-unit", "3", "-addresses", "40001-40200")
 	require.Equal(t, `
 FROM   TO     COUNT  ANSWER
 40001  40010  10     exists
@@ -207,7 +212,7 @@ FROM   TO     COUNT  ANSWER
 40101  40102  2      exists
 40103  40200  98     exception 2 (illegal data address)
 `, "\n"+out)
-	out = ok(t, "modbus", "scan", "-tcp", addr.String(), "-unit", "3", "-addresses", "coil:2-4", "-json")
+	out = ok(t, "modbus", "scan", "-tcp", addr.String(), "-timeout", patient, "-unit", "3", "-addresses", "coil:2-4", "-json")
 	var areas []area
 	require.NoError(t, json.Unmarshal([]byte(out), &areas))
 	require.Equal(t, area{"coil:3", "coil:3", 1, "exists"}, areas[1])
@@ -252,7 +257,7 @@ func TestModbusWatch(t *testing.T) {
 		return server.Action{}
 	}})
 	var errs bytes.Buffer
-	require.Zero(t, run(ctx, []string{"modbus", "watch", "-tcp", addr, "-every", "1ms", "holding:0", "holding:1"}, &out, &errs), errs.String())
+	require.Zero(t, run(ctx, []string{"modbus", "watch", "-tcp", addr, "-timeout", patient, "-every", "1ms", "holding:0", "holding:1"}, &out, &errs), errs.String())
 	require.Equal(t, `
 holding:0  0
 holding:1  1
@@ -260,7 +265,7 @@ holding:0  0 → 42
 unit 1 does not answer: exception 11 (gateway target device failed to respond) to function 3
 holding:0  42 → 43
 `, "\n"+clockForm.ReplaceAllString(out.String(), ""))
-	text := ok(t, "modbus", "watch", "-tcp", addr, "-every", "1ms", "-n", "1", "-json", "holding:1")
+	text := ok(t, "modbus", "watch", "-tcp", addr, "-timeout", patient, "-every", "1ms", "-n", "1", "-json", "holding:1")
 	var ch struct {
 		Address string
 		Value   float64
@@ -280,7 +285,7 @@ func TestModbusWatchEnds(t *testing.T) {
 		return server.Action{}
 	}})
 	var out, errs bytes.Buffer
-	require.Zero(t, run(ctx, []string{"modbus", "watch", "-tcp", addr, "holding:0"}, &out, &errs), errs.String())
+	require.Zero(t, run(ctx, []string{"modbus", "watch", "-tcp", addr, "-timeout", patient, "holding:0"}, &out, &errs), errs.String())
 }
 
 // planning is a driver that has a plan.
@@ -336,6 +341,24 @@ func TestProfileLint(t *testing.T) {
 	var list []finding
 	require.NoError(t, json.Unmarshal([]byte(out), &list))
 	require.Equal(t, finding{path, 1, "error", "profile: 3: this program reads version 1"}, list[0])
+}
+
+func TestModbusTLS(t *testing.T) {
+	t.Parallel()
+	ca := testcert.NewCA(t)
+	own, client := ca.Issue(t, testcert.Spec{Hosts: []string{"gateway"}}), ca.Issue(t, testcert.Spec{})
+	addr := startDevice(t, server.Config{Units: map[byte]server.Handler{1: memory()}, TLS: &tls.Config{
+		Certificates: []tls.Certificate{own.Certificate}, ClientCAs: ca.Pool, ClientAuth: tls.RequireAndVerifyClientCert,
+	}})
+	out := ok(t, "modbus", "read", "-tls", addr, "-timeout", patient, "-ca", ca.File, "-cert", client.CertFile, "-key", client.KeyFile,
+		"-server-name", "gateway", "holding:100:float32")
+	require.Contains(t, out, "12.5")
+	code, _, errs := ctl(t, "modbus", "read", "-tls", addr, "-timeout", patient, "-ca", ca.File, "holding:0")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, errs, "certificate")
+	code, _, errs = ctl(t, "modbus", "read", "-tcp", addr, "-ca", ca.File, "holding:0")
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, errs, "-ca belongs to -tls")
 }
 
 // What the help says is what users learn from.

@@ -86,7 +86,7 @@ func runModbusWrite(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	mute := c.device.unit == 0 && c.device.tcp == "" // all units of the line, of which none answers
+	mute := c.device.unit == 0 && c.device.tcp == "" && c.device.tls == "" // all units of the line, of which none answers
 	b, err := c.bus()
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,6 +30,7 @@ type fakeSite struct {
 	events   []model.AlarmEvent
 	commands map[string]model.CommandResult
 	last     model.Command
+	demanded []string                  // channel and points
 	now      time.Time                 // when commands are recorded
 	reads    int                       // calls of Values
 	kept     map[scripts.Answer][]byte // what Cached answers without building; nil keeps nothing
@@ -180,6 +182,13 @@ func (s *fakeSite) ChannelValues(_ context.Context, id string) (map[string]model
 	return map[string]model.Value{
 		"1": {Value: 0, Unit: "kW"}, "2": {Value: 7, Quality: model.Offline}, "3": {Quality: model.Offline}, "4": {Text: "x", Time: start},
 	}, s.failing("ChannelValues")
+}
+
+func (s *fakeSite) Demand(id string, points ...string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.demanded = append(s.demanded, id+" "+strings.Join(points, ","))
+	return s.failing("Demand")
 }
 
 func (s *fakeSite) Models(context.Context) ([]model.Instance, error) {

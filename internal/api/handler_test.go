@@ -91,6 +91,12 @@ func TestRoutes(t *testing.T) {
 			`"2":{"value":7,"ts":null,"quality":"offline"`, `"3":{"value":null`, `"4":{"value":"x","ts":1772366400000`,
 		}},
 		{"GET", "/channels/none/values", "", 404, []string{"there is no channel none"}},
+		{"POST", "/channels/1001/read", "", 202, []string{`{"status":"asked"}`}},
+		{"POST", "/channels/1001/read", `{"points":["1","2"]}`, 202, []string{`{"status":"asked"}`}},
+		{"POST", "/channels/1001/read", `{"points":"1"}`, 400, []string{`field \"points\": string is not a list`}},
+		{"POST", "/channels/1001/read", `{"point":["1"]}`, 400, []string{"the only field is points"}},
+		{"POST", "/channels/a%2Fb/read", "", 400, []string{"channel: id"}},
+		{"GET", "/channels/1001/read", "", 405, nil},
 		{"GET", "/models", "", 200, []string{`{"models":[{"id":"meter","name":"Grid meter","enabled":true,`, `"id":"weather","name":"weather","enabled":false`}},
 		{"GET", "/models/pv", "", 200, []string{`"id":"pv"`, `"labels":{"0":"Off"`, `"power_limit":{"kind":"control","unit":"%","min":0,"max":100}`}},
 		{"GET", "/models/none", "", 404, []string{"there is no model none"}},
@@ -312,6 +318,19 @@ func TestMetrics(t *testing.T) {
 }
 
 // TestOpenAPI compares the description with the routes, both ways.
+func TestDemand(t *testing.T) {
+	t.Parallel()
+	site := newFakeSite()
+	h := newHandler(t, site, nil)
+	do(h, "POST", "/channels/1001/read", `{"points":["1","2"]}`)
+	do(h, "POST", "/channels/1002/read", "")
+	assert.Equal(t, []string{"1001 1,2", "1002 "}, site.demanded)
+	site.errs["Demand"] = fmt.Errorf("channel 1001: %w: not connected", scripts.ErrConflict)
+	w := do(h, "POST", "/channels/1001/read", "")
+	assert.Equal(t, http.StatusConflict, w.Code)
+	assert.Contains(t, w.Body.String(), "channel 1001: ")
+}
+
 func TestOpenAPI(t *testing.T) {
 	t.Parallel()
 	h := newHandler(t, newFakeSite(), nil)

@@ -50,6 +50,7 @@ func (h *Handler) metrics(w http.ResponseWriter, r *http.Request) error {
 			m.sample("voltage_alarms_open", open[s], "severity", string(s))
 		}
 	}
+	m.servers(h.site.Servers())
 	m.scripts(h.site.ScriptStats())
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	_, _ = w.Write([]byte(m.text.String())) // a failed write means that the client is gone
@@ -113,6 +114,22 @@ func (m *metricsText) channels(channels []model.ChannelStatus) {
 		for _, c := range channels {
 			m.sample(name, float64(counter.of(c)), "channel", c.ID)
 		}
+	}
+}
+
+// servers writes how the servers of this process are doing.
+func (m *metricsText) servers(servers []model.ServerStatus) {
+	m.family("voltage_server_serving", "gauge", "1 while the server towards other systems runs.")
+	for _, s := range servers {
+		serving := 0.0
+		if s.Serving {
+			serving = 1
+		}
+		m.sample("voltage_server_serving", serving, "server", s.ID)
+	}
+	m.family("voltage_server_failures_total", "counter", "Ends of the server that nobody asked for.")
+	for _, s := range servers {
+		m.sample("voltage_server_failures_total", float64(s.Failures), "server", s.ID)
 	}
 }
 

@@ -14,10 +14,15 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/voltageems/voltage/model"
 	"github.com/voltageems/voltage/scripts"
 )
 
 func (s *fakeSite) ScriptStats() []scripts.ScriptStats { return nil }
+
+func (s *fakeSite) Servers() []model.ServerStatus {
+	return []model.ServerStatus{{ID: "scada", Serving: true}, {ID: "panel", Failures: 3}}
+}
 
 // countingSite has called scripts.
 type countingSite struct {
@@ -141,7 +146,10 @@ func TestScriptMetrics(t *testing.T) {
 		`voltage_script_refusals_total{script="data_sync",code="MAPPING"}`:  4,
 		`voltage_script_refusals_total{script="data_sync",code="FENCED"}`:   1,
 		`voltage_script_seconds_count{script="command",version="1.0.0+aa"}`: 0,
-		`voltage_up`: 1,
+		`voltage_up`:                                    1,
+		`voltage_server_serving{server="scada"}`:        1,
+		`voltage_server_serving{server="panel"}`:        0,
+		`voltage_server_failures_total{server="panel"}`: 3,
 	} {
 		got, ok := e.series[series]
 		if assert.True(t, ok, series) {

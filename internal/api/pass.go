@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"slices"
 
 	"github.com/voltageems/voltage/model"
@@ -129,7 +130,7 @@ func (b *hub) sendChannels(channels []model.ChannelStatus, first bool) {
 	b.channels = make(map[string]model.ChannelStatus, len(channels))
 	for _, s := range channels {
 		b.channels[s.ID] = s
-		if !first && before[s.ID] != s {
+		if !first && !reflect.DeepEqual(before[s.ID], s) {
 			b.sendChannel(s)
 		}
 	}

@@ -71,6 +71,23 @@ func (h *Handler) channel(w http.ResponseWriter, r *http.Request) error {
 	return h.ok(w, c)
 }
 
+// demand answers as soon as the driver was told: the values come as always.
+func (h *Handler) demand(w http.ResponseWriter, r *http.Request) error {
+	id, err := pathID(r, "id", "channel")
+	if err != nil {
+		return err
+	}
+	var points []string
+	if err := readBody(w, r, true, map[string]any{"points": &points}); err != nil {
+		return err
+	}
+	if err := h.site.Demand(id, points...); err != nil {
+		return err
+	}
+	h.write(w, http.StatusAccepted, "application/json", map[string]string{"status": "asked"})
+	return nil
+}
+
 func (h *Handler) channelValues(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := limited(r)
 	defer cancel()

@@ -20,6 +20,9 @@ type Site interface {
 	Channels(ctx context.Context) ([]model.ChannelStatus, error)
 	// ChannelValues returns a channel's values by point id.
 	ChannelValues(ctx context.Context, id string) (map[string]model.Value, error)
+	// Demand has points of a channel be read now, all when none are named. It does
+	// not wait for that.
+	Demand(channelID string, points ...string) error
 	// Models returns every model, the disabled ones as well.
 	Models(ctx context.Context) ([]model.Instance, error)
 	// Values returns a model's values by point name. A value with a zero Time
@@ -51,6 +54,9 @@ type Site interface {
 	// labels of states and limits of commands. Points that are not defined (yet)
 	// are left out. It does no I/O.
 	Points(modelID string) map[string]model.Point
+	// Servers returns the state of the servers towards other systems that this
+	// process runs. It does no I/O.
+	Servers() []model.ServerStatus
 	// ScriptStats returns what the script calls of this process came to, by script.
 	// It does no I/O.
 	ScriptStats() []scripts.ScriptStats

@@ -1,5 +1,5 @@
 // Package demo is the configuration of the simulated storage site: the channels,
-// models, alarms and rules with which the example programs and the engine's own
+// models, alarms, rules and servers with which the example programs and the engine's own
 // tests run internal/simsite. examples/allinone/site.yaml is the same as a file.
 package demo
 
@@ -10,6 +10,7 @@ import (
 	"github.com/voltageems/voltage/alarm"
 	"github.com/voltageems/voltage/channel"
 	"github.com/voltageems/voltage/channel/modbus"
+	"github.com/voltageems/voltage/channel/modbus/northbound"
 	"github.com/voltageems/voltage/channel/virtual"
 	"github.com/voltageems/voltage/internal/simsite"
 	"github.com/voltageems/voltage/model"
@@ -118,4 +119,19 @@ func Rules() []rule.Rule {
 	return []rule.Rule{{ID: "protect_battery", Name: "Stop the converter when the battery is too hot",
 		Conditions: []rule.Condition{{Model: "bms1", Point: "temperature_max", Operator: model.Above, Threshold: 62}},
 		Actions:    []rule.Action{{Type: model.ActionControl, Model: "pcs1", Control: "power_setpoint", Value: 0}}}}
+}
+
+// Servers returns the demo's server: what a control room or a panel needs, over
+// Modbus TCP.
+func Servers(listen string) []channel.ServerConfig {
+	return []channel.ServerConfig{{ID: "scada", Name: "Control room", Server: northbound.TCP(listen, northbound.Map{
+		{Address: "input:0:int32", Model: "site", Point: "grid_power", Scale: 0.001},
+		{Address: "input:2:int32", Model: "site", Point: "pv_power", Scale: 0.001},
+		{Address: "input:4:int32", Model: "site", Point: "battery_power", Scale: 0.001},
+		{Address: "input:6:uint16", Model: "site", Point: "state_of_charge", Scale: 0.1},
+		{Address: "input:7:int16", Model: "site", Point: "battery_temperature", Scale: 0.1},
+		{Address: "input:8:uint16", Model: "site", Point: "battery_power", Field: northbound.FieldQuality},
+		{Address: "input:9:uint16", Model: "site", Point: "battery_power", Field: northbound.FieldAge},
+		{Address: "holding:0:int16", Model: "pcs1", Point: "power_setpoint", Scale: 0.1, Write: true},
+	})}}
 }

@@ -16,6 +16,7 @@ type queue struct {
 	index  map[string]int // point id → place in points
 	limit  int            // the most samples that wait
 	ready  chan struct{}  // something changed for the sender
+	scans  *scans         // told what arrives; nil for a channel without scan classes
 
 	mu      sync.Mutex
 	states  []pointState
@@ -56,6 +57,7 @@ func (q *queue) put(now time.Time, samples []model.Sample) (in intake, ok bool) 
 		return in, false
 	}
 	next := 0 // samples mostly come in the order of the points, which saves looking them up
+	class := -1
 	for i := range samples {
 		at, known := next, next < len(q.points) && q.points[next].ID == samples[i].Point
 		if !known {
@@ -70,6 +72,9 @@ func (q *queue) put(now time.Time, samples []model.Sample) (in intake, ok bool) 
 		}
 		q.add(at, samples[i], &in)
 		q.arrived, q.marked = now, false
+		if q.scans != nil {
+			class = q.scans.arrived(at, class, now)
+		}
 	}
 	return in, true
 }
@@ -256,7 +261,7 @@ func (q *queue) successor() *queue {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n := newQueue(q.points, q.index)
-	n.closing, n.batch = q.closing, q.batch
+	n.closing, n.batch, n.scans = q.closing, q.batch, q.scans
 	n.states, q.states = q.states, make([]pointState, len(q.points))
 	n.waiting = append(append(n.waiting, q.flying...), q.waiting[q.head:]...)
 	for i := range q.flying {

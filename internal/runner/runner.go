@@ -101,6 +101,7 @@ func New(cfg Config, ch channel.Config) (*Runner, error) {
 	}
 	r.status = newStatus(ch, cfg.Clock, r.log, cfg.OnStatus)
 	r.queue = newQueue(ch.Points, r.index)
+	r.queue.scans = r.status.scans
 	driver, err := ch.NewDriver(cfg.Log, cfg.Clock)
 	if err != nil {
 		return nil, err

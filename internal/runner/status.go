@@ -24,20 +24,28 @@ type status struct {
 	order sync.Mutex // held while notify runs, so that it is called in order
 	mu    sync.Mutex
 	now   model.ChannelStatus
-	once  bool // a connection was made before
+	once  bool   // a connection was made before
+	scans *scans // nil for a channel whose points name no scan class
 }
 
 func newStatus(ch channel.Config, clock model.Clock, log *slog.Logger, notify func(model.ChannelStatus)) *status {
 	return &status{
 		clock: clock, log: log, notify: notify, changed: make(chan struct{}, 1),
-		now: model.ChannelStatus{ID: ch.ID, Name: ch.Title(), State: model.ChannelStopped, Since: clock.Now()},
+		scans: newScans(ch),
+		now:   model.ChannelStatus{ID: ch.ID, Name: ch.Title(), State: model.ChannelStopped, Since: clock.Now()},
 	}
 }
 
 func (s *status) get() model.ChannelStatus {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.now
+	return s.copyLocked()
+}
+
+func (s *status) copyLocked() model.ChannelStatus {
+	now := s.now
+	now.LastScans = s.scans.times()
+	return now
 }
 
 // set changes the state, and who owns the channel.
@@ -77,7 +85,7 @@ func (s *status) enter(state model.ChannelState) {
 	if s.now.State != state {
 		s.now.State, s.now.Since = state, s.clock.Now()
 	}
-	now := s.now
+	now := s.copyLocked()
 	s.mu.Unlock()
 	s.log.Info("channel "+string(state), "last_error", now.LastError)
 	signal(s.changed)

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,23 +11,29 @@ import (
 )
 
 // serveConn answers the requests of one connection until it ends.
-func (s *Server) serveConn(conn net.Conn) {
+func (s *Server) serveConn(raw net.Conn) {
 	defer s.running.Done()
-	speak := s.exchange
-	if s.cfg.RTU {
-		speak = func(c net.Conn) error { return s.exchangeRTU(c, c) }
+	conn, peer, err := s.welcome(raw)
+	if err != nil {
+		s.denied.Add(1)
+	} else {
+		ctx := withPeer(s.ctx, peer)
+		if s.cfg.RTU {
+			err = s.exchangeRTU(ctx, conn, conn)
+		} else {
+			err = s.exchange(ctx, conn)
+		}
 	}
-	err := speak(conn)
 	_ = conn.Close()
 	s.mu.Lock()
-	delete(s.conns, conn)
+	delete(s.conns, raw)
 	s.mu.Unlock()
 	if err != nil && !errors.Is(err, io.EOF) && s.ctx.Err() == nil {
-		s.cfg.Logger.Info("modbus server: connection ended", "remote", conn.RemoteAddr(), "error", err)
+		s.cfg.Logger.Info("modbus server: connection ended", "remote", peer.Addr, "error", err)
 	}
 }
 
-func (s *Server) exchange(conn net.Conn) error {
+func (s *Server) exchange(ctx context.Context, conn net.Conn) error {
 	r := bufio.NewReaderSize(conn, 2*maxFrame)
 	var in, out [maxFrame]byte
 	for {
@@ -39,7 +46,7 @@ func (s *Server) exchange(conn net.Conn) error {
 		if err != nil {
 			return err
 		}
-		answer, act := s.answer(f, out[:0])
+		answer, act := s.answer(ctx, f, out[:0])
 		if len(answer) > 0 {
 			if act.Delay > 0 && !s.wait(act.Delay) {
 				return ErrClosed
@@ -62,7 +69,7 @@ func (s *Server) exchange(conn net.Conn) error {
 // answer executes one request and returns the frame of its answer in dst's
 // memory, together with the fault that was asked for. An ignored request has
 // no answer.
-func (s *Server) answer(f frame, dst []byte) ([]byte, Action) {
+func (s *Server) answer(ctx context.Context, f frame, dst []byte) ([]byte, Action) {
 	s.requests.Add(1)
 	req, err := decodeRequest(f.pdu)
 	var act Action
@@ -77,18 +84,18 @@ func (s *Server) answer(f frame, dst []byte) ([]byte, Action) {
 	}
 
 	s.mu.Lock()
-	h := s.units[f.unit]
+	u := s.units[f.unit]
 	s.mu.Unlock()
 	out := appendHeader(dst, f.transaction, f.unit)
 	switch {
 	case act.Exception != 0:
 		err = act.Exception
-	case h == nil:
+	case u == nil:
 		// A gateway cannot judge a request that it cannot deliver, so this
 		// comes before the findings of the decoder.
 		err = GatewayTargetFailed
 	case err == nil:
-		out, err = s.run(h, req, out)
+		out, err = run(ctx, u, req, out)
 	}
 	if err != nil {
 		s.exceptions.Add(1)
@@ -105,11 +112,19 @@ func (s *Server) answer(f frame, dst []byte) ([]byte, Action) {
 
 // run executes a request; a panic of the handler becomes an error, so that it
 // costs one answer and not the process.
-func (s *Server) run(h Handler, req request, dst []byte) (out []byte, err error) {
+func run(ctx context.Context, u *unit, req request, dst []byte) (out []byte, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			out, err = dst, fmt.Errorf("handler panicked: %v", p)
 		}
 	}()
-	return execute(s.ctx, h, req, dst)
+	switch req.function {
+	case maskWriteRegister, readWriteRegisters:
+		u.writing.Lock()
+		defer u.writing.Unlock()
+	case writeSingleCoil, writeSingleRegister, writeMultipleCoils, writeMultipleRegisters:
+		u.writing.RLock()
+		defer u.writing.RUnlock()
+	}
+	return execute(ctx, u.Handler, req, dst)
 }

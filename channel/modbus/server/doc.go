@@ -1,5 +1,5 @@
 // Package server is a Modbus TCP server: it lets other systems read and write
-// values over function codes 1, 2, 3, 4, 5, 6, 15 and 16.
+// values over function codes 1, 2, 3, 4, 5, 6, 15, 16, 22, 23 and 24.
 //
 // One [Server] answers for any number of unit ids. What stands behind a unit
 // is a [Handler]; [Memory] is a ready-made one that keeps bits and registers

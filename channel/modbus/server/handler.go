@@ -17,7 +17,7 @@ const (
 	// DiscreteInput is the table of read-only bits (FC 2).
 	DiscreteInput
 	// HoldingRegister is the table of readable and writable 16-bit registers
-	// (FC 3, 6, 16).
+	// (FC 3, 6, 16, 22, 23).
 	HoldingRegister
 	// InputRegister is the table of read-only 16-bit registers (FC 4).
 	InputRegister
@@ -82,7 +82,13 @@ func (e Exception) Error() string {
 // are within the limits of the protocol. An error that is or wraps an
 // [Exception] is answered with that code, every other error with
 // [DeviceFailure]. The context ends when the server closes; a method must then
-// return soon. Slices belong to the server and must not be kept.
+// return soon; [PeerFrom] tells who asks. Slices belong to the server and must
+// not be kept.
+//
+// FC 22 and FC 23 are ReadRegisters and WriteRegisters in turn. No other write
+// of the same unit comes in between; reads of others may. FC 23 is read,
+// written and read again, so that nothing is written where its registers cannot
+// be read. What changes a handler's values past the server is not kept out.
 type Handler interface {
 	// ReadBits fills dst with the bits from address on. The table is Coil or
 	// DiscreteInput.
@@ -96,4 +102,21 @@ type Handler interface {
 	// WriteRegisters writes values from address on. The table is
 	// HoldingRegister. It must write all values or, with an error, none.
 	WriteRegisters(ctx context.Context, table Table, address uint16, values []uint16) error
+}
+
+// MaskWriter is implemented by handlers that must know that a write changes a
+// part of what is there (FC 22). It is called in place of ReadRegisters and
+// WriteRegisters; the register becomes register&and | or&^and. Errors are those
+// of a [Handler].
+type MaskWriter interface {
+	MaskRegister(ctx context.Context, address, and, or uint16) error
+}
+
+// FIFO is implemented by handlers that have queues of registers (FC 24).
+// Without it FC 24 is answered with [IllegalFunction].
+type FIFO interface {
+	// ReadFIFO returns the registers in the queue at address, the oldest first,
+	// and leaves them there. More than 31 are answered with [IllegalValue], as
+	// the protocol has it. Errors are those of a [Handler].
+	ReadFIFO(ctx context.Context, address uint16) ([]uint16, error)
 }

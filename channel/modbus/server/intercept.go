@@ -16,9 +16,10 @@ type Request struct {
 	Function byte
 	// Table is the table that the function works on.
 	Table Table
-	// Address is the first protocol address.
+	// Address is the first protocol address; with FC 23, of what is read.
 	Address uint16
-	// Quantity is the number of bits or registers; 1 for FC 5 and 6.
+	// Quantity is the number of bits or registers there; 1 for FC 5, 6 and 22, 0
+	// for FC 24.
 	Quantity uint16
 	// PDU is the request from the function code on. It must be neither changed
 	// nor kept.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"slices"
 	"sync"
 )
 
@@ -13,6 +14,7 @@ type Memory struct {
 	mu        sync.RWMutex
 	bits      map[cell]bool
 	registers map[cell]uint16
+	queues    map[uint16][]uint16
 }
 
 type cell struct {
@@ -43,6 +45,17 @@ func (m *Memory) SetRegisters(table Table, address uint16, values ...uint16) {
 	set(m.registers, table, address, values)
 }
 
+// SetFIFO sets what is in the queue at an address, the oldest first, and makes
+// it exist.
+func (m *Memory) SetFIFO(address uint16, values ...uint16) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.queues == nil {
+		m.queues = map[uint16][]uint16{}
+	}
+	m.queues[address] = slices.Clone(values)
+}
+
 // Bit returns a bit and whether it exists.
 func (m *Memory) Bit(table Table, address uint16) (value, ok bool) {
 	m.mu.RLock()
@@ -71,6 +84,17 @@ func (m *Memory) ReadRegisters(_ context.Context, table Table, address uint16, d
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return get(m.registers, table, address, dst)
+}
+
+// ReadFIFO implements [FIFO].
+func (m *Memory) ReadFIFO(_ context.Context, address uint16) ([]uint16, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	queue, ok := m.queues[address]
+	if !ok {
+		return nil, IllegalAddress
+	}
+	return slices.Clone(queue), nil
 }
 
 // WriteBits implements [Handler].

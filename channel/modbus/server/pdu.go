@@ -16,6 +16,9 @@ const (
 	writeSingleRegister    = 6
 	writeMultipleCoils     = 15
 	writeMultipleRegisters = 16
+	maskWriteRegister      = 22
+	readWriteRegisters     = 23
+	readFIFOQueue          = 24
 )
 
 // Quantity limits of the Modbus Application Protocol V1.1b3, section 6.
@@ -24,15 +27,18 @@ const (
 	maxReadRegisters  = 125
 	maxWriteBits      = 1968
 	maxWriteRegisters = 123
+	maxBesideRead     = 121 // registers that FC 23 writes
+	maxFIFO           = 31
 )
 
-// request is a checked protocol data unit. data holds the values of a write in
-// their wire form and aliases the PDU.
+// request is a checked protocol data unit. data holds the values of a write, or
+// the two masks of FC 22, in their wire form and aliases the PDU.
 type request struct {
 	function byte
 	table    Table
-	address  uint16
+	address  uint16 // of FC 23, what is read
 	quantity uint16
+	written  uint16 // the first address that FC 23 writes
 	data     []byte
 }
 
@@ -63,6 +69,12 @@ func decodeRequest(pdu []byte) (request, error) {
 		req.table, limit = Coil, maxWriteBits
 	case writeMultipleRegisters:
 		req.table, limit = HoldingRegister, maxWriteRegisters
+	case maskWriteRegister:
+		req.table = HoldingRegister
+	case readWriteRegisters:
+		req.table, limit = HoldingRegister, maxReadRegisters
+	case readFIFOQueue:
+		return decodeFIFO(req, pdu)
 	default:
 		return req, IllegalFunction
 	}
@@ -82,6 +94,13 @@ func decodeRequest(pdu []byte) (request, error) {
 			return req, IllegalValue
 		}
 		return req, nil
+	case maskWriteRegister:
+		req.quantity = 1
+		req.data = pdu[3:]
+		if len(req.data) != 4 {
+			return req, IllegalValue
+		}
+		return req, nil
 	}
 
 	req.quantity = binary.BigEndian.Uint16(pdu[3:])
@@ -98,6 +117,18 @@ func decodeRequest(pdu []byte) (request, error) {
 			return req, IllegalValue
 		}
 		req.data = pdu[6:]
+	case readWriteRegisters:
+		if len(pdu) < 10 {
+			return req, IllegalValue
+		}
+		req.written, req.data = binary.BigEndian.Uint16(pdu[5:]), pdu[10:]
+		n := int(binary.BigEndian.Uint16(pdu[7:]))
+		if n < 1 || n > maxBesideRead || len(req.data) != 2*n || int(pdu[9]) != 2*n {
+			return req, IllegalValue
+		}
+		if int(req.written)+n > 0x10000 {
+			return req, IllegalAddress
+		}
 	default:
 		if len(pdu) != 5 {
 			return req, IllegalValue
@@ -106,6 +137,15 @@ func decodeRequest(pdu []byte) (request, error) {
 	if int(req.address)+int(req.quantity) > 0x10000 {
 		return req, IllegalAddress
 	}
+	return req, nil
+}
+
+func decodeFIFO(req request, pdu []byte) (request, error) {
+	req.table = HoldingRegister
+	if len(pdu) != 3 {
+		return req, IllegalValue
+	}
+	req.address = binary.BigEndian.Uint16(pdu[1:])
 	return req, nil
 }
 
@@ -126,11 +166,13 @@ func execute(ctx context.Context, h Handler, req request, dst []byte) ([]byte, e
 		if err := h.ReadRegisters(ctx, req.table, req.address, registers); err != nil {
 			return dst, err
 		}
-		dst = append(dst, req.function, byte(2*n))
-		for _, v := range registers {
-			dst = binary.BigEndian.AppendUint16(dst, v)
-		}
-		return dst, nil
+		return appendRegisters(append(dst, req.function, byte(2*n)), registers), nil
+	case maskWriteRegister:
+		return maskWrite(ctx, h, req, dst)
+	case readWriteRegisters:
+		return readWrite(ctx, h, req, dst)
+	case readFIFOQueue:
+		return readFIFO(ctx, h, req, dst)
 	}
 
 	// What a write is answered with: its address, then the value of a single
@@ -148,10 +190,7 @@ func execute(ctx context.Context, h Handler, req request, dst []byte) ([]byte, e
 		}
 		err = h.WriteBits(ctx, Coil, req.address, bits)
 	case writeSingleRegister, writeMultipleRegisters:
-		registers := make([]uint16, n)
-		for i := range registers {
-			registers[i] = binary.BigEndian.Uint16(req.data[2*i:])
-		}
+		registers := req.values()
 		if req.function == writeSingleRegister {
 			echo = registers[0]
 		}

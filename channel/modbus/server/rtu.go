@@ -31,7 +31,7 @@ func (s *Server) ServeRTU(line io.ReadWriteCloser) error {
 	s.mu.Unlock()
 	defer s.running.Done()
 	stop := context.AfterFunc(s.ctx, func() { _ = line.Close() })
-	err := s.exchangeRTU(line, nil)
+	err := s.exchangeRTU(withPeer(s.ctx, Peer{Serial: true}), line, nil)
 	if stop() {
 		_ = line.Close()
 	}
@@ -46,7 +46,7 @@ func (s *Server) ServeRTU(line io.ReadWriteCloser) error {
 
 // exchangeRTU answers what comes over a line. limited is the line again where
 // the time limits of connections hold for it, else nil.
-func (s *Server) exchangeRTU(line io.ReadWriter, limited net.Conn) error {
+func (s *Server) exchangeRTU(ctx context.Context, line io.ReadWriter, limited net.Conn) error {
 	var room [4 * maxRTUFrame]byte
 	var out [maxFrame]byte
 	var rtu [maxRTUFrame]byte
@@ -70,7 +70,7 @@ func (s *Server) exchangeRTU(line io.ReadWriter, limited net.Conn) error {
 						return err
 					}
 				}
-				if ended, err := s.reply(line, f, out[:0], rtu[:0]); ended || err != nil {
+				if ended, err := s.reply(ctx, line, f, out[:0], rtu[:0]); ended || err != nil {
 					return err
 				}
 			}
@@ -87,7 +87,7 @@ func (s *Server) exchangeRTU(line io.ReadWriter, limited net.Conn) error {
 
 // reply carries out one request and answers it. It reports whether the
 // connection is to end.
-func (s *Server) reply(line io.Writer, f frame, dst, rtu []byte) (ended bool, err error) {
+func (s *Server) reply(ctx context.Context, line io.Writer, f frame, dst, rtu []byte) (ended bool, err error) {
 	s.mu.Lock()
 	_, known := s.units[f.unit]
 	var all []byte
@@ -99,14 +99,14 @@ func (s *Server) reply(line io.Writer, f frame, dst, rtu []byte) (ended bool, er
 	s.mu.Unlock()
 	if f.unit == 0 {
 		for _, u := range all {
-			s.answer(frame{unit: u, pdu: f.pdu}, dst)
+			s.answer(ctx, frame{unit: u, pdu: f.pdu}, dst)
 		}
 		return false, nil
 	}
 	if !known {
 		return false, nil
 	}
-	answer, act := s.answer(f, dst)
+	answer, act := s.answer(ctx, f, dst)
 	if len(answer) == 0 {
 		return act.Disconnect, nil
 	}
@@ -164,11 +164,11 @@ func requestLength(b []byte) int {
 		return 4
 	case 8: // diagnostics with one word
 		return 8
-	case 22:
+	case maskWriteRegister:
 		return 10
-	case 23:
+	case readWriteRegisters:
 		return counted(10)
-	case 24:
+	case readFIFOQueue:
 		return 6
 	}
 	return -1

@@ -2,10 +2,9 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
-	"maps"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -20,57 +19,17 @@ var (
 	ErrConfig = errors.New("modbus server: invalid configuration")
 )
 
-// Config is the configuration of a [Server]. Its zero value is valid: a server
-// without units, which answers every request with [GatewayTargetFailed].
-type Config struct {
-	// Units are the handlers by unit id. The map is copied; see
-	// [Server.SetUnit] for changes while the server runs.
-	Units map[byte]Handler
-	// MaxConns is the number of connections served at the same time; more are
-	// closed as they come. 0 means 32; negative is an error.
-	MaxConns int
-	// IdleTimeout is the time within which the next complete request must have
-	// arrived, else the connection is closed. 0 means 60 s; negative is an
-	// error.
-	IdleTimeout time.Duration
-	// WriteTimeout is the time within which a client must take an answer, else
-	// the connection is closed. 0 means 5 s; negative is an error.
-	WriteTimeout time.Duration
-	// RTU makes the connections speak Modbus RTU over TCP in place of Modbus
-	// TCP. See [Server.ServeRTU].
-	RTU bool
-	// Intercept, for tests, is asked for every request before it is executed
-	// and may ask for a fault. It is called from several goroutines. Nil means
-	// no faults.
-	Intercept func(Request) Action
-	// Logger takes what happens to connections. Nil means no logging.
-	Logger *slog.Logger
-}
-
-// Stats are counters of a [Server] since it was made.
-type Stats struct {
-	// Connections is the number of connections open now.
-	Connections int
-	// Accepted counts the connections that were served.
-	Accepted int64
-	// Refused counts the connections that were over the limit.
-	Refused int64
-	// Requests counts the requests with a valid frame.
-	Requests int64
-	// Exceptions counts the requests that were answered with an exception.
-	Exceptions int64
-}
-
 // Server is a Modbus TCP server. Make it with [New], start it with
 // [Server.Listen] or [Server.Serve] and end it with [Server.Close]. Its
 // methods may be called from several goroutines.
 type Server struct {
 	cfg    Config
+	tls    *tls.Config     // nil without TLS
 	ctx    context.Context // ends with Close; given to handlers
 	cancel context.CancelFunc
 
 	mu        sync.Mutex
-	units     map[byte]Handler
+	units     map[byte]*unit
 	listeners map[net.Listener]struct{}
 	conns     map[net.Conn]struct{}
 	closed    bool
@@ -79,44 +38,35 @@ type Server struct {
 	drainOnce sync.Once
 	drained   chan struct{} // closed when running is empty after Close
 
-	accepted, refused, requests, exceptions atomic.Int64
+	accepted, refused, denied, requests, exceptions atomic.Int64
+}
+
+// unit is a handler and the lock that makes FC 22 and 23 one operation: they
+// hold it alone, other writes together, and reads do without.
+type unit struct {
+	Handler
+	writing sync.RWMutex
 }
 
 // New makes a server. It does no I/O. The error wraps [ErrConfig].
 func New(cfg Config) (*Server, error) {
-	switch {
-	case cfg.MaxConns < 0:
-		return nil, fmt.Errorf("%w: MaxConns is %d", ErrConfig, cfg.MaxConns)
-	case cfg.IdleTimeout < 0:
-		return nil, fmt.Errorf("%w: IdleTimeout is %v", ErrConfig, cfg.IdleTimeout)
-	case cfg.WriteTimeout < 0:
-		return nil, fmt.Errorf("%w: WriteTimeout is %v", ErrConfig, cfg.WriteTimeout)
+	if err := cfg.check(); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
-	for id, h := range cfg.Units {
-		if h == nil {
-			return nil, fmt.Errorf("%w: the handler of unit %d is nil", ErrConfig, id)
-		}
-	}
-	if cfg.MaxConns == 0 {
-		cfg.MaxConns = 32
-	}
-	if cfg.IdleTimeout == 0 {
-		cfg.IdleTimeout = time.Minute
-	}
-	if cfg.WriteTimeout == 0 {
-		cfg.WriteTimeout = 5 * time.Second
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
+	cfg.complete()
 	s := &Server{
 		cfg:       cfg,
-		units:     map[byte]Handler{},
+		units:     map[byte]*unit{},
 		listeners: map[net.Listener]struct{}{},
 		conns:     map[net.Conn]struct{}{},
 		drained:   make(chan struct{}),
 	}
-	maps.Copy(s.units, cfg.Units)
+	for id, h := range cfg.Units {
+		s.units[id] = &unit{Handler: h}
+	}
+	if cfg.TLS != nil {
+		s.tls = harden(cfg.TLS)
+	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
@@ -130,7 +80,7 @@ func (s *Server) SetUnit(id byte, h Handler) {
 		delete(s.units, id)
 		return
 	}
-	s.units[id] = h
+	s.units[id] = &unit{Handler: h}
 }
 
 // Listen binds a TCP address ("127.0.0.1:502"; port 0 takes a free one),
@@ -150,7 +100,8 @@ func (s *Server) Listen(ctx context.Context, address string) (net.Addr, error) {
 }
 
 // Serve answers the connections of a listener, which it owns from then on and
-// closes. It returns [ErrClosed] after [Server.Close], else the error that
+// closes; with [Config.TLS] the server puts TLS on what it accepts. It returns
+// [ErrClosed] after [Server.Close], else the error that
 // ended the listener.
 func (s *Server) Serve(ln net.Listener) error {
 	if err := s.adopt(ln); err != nil {
@@ -168,6 +119,7 @@ func (s *Server) Stats() Stats {
 		Connections: n,
 		Accepted:    s.accepted.Load(),
 		Refused:     s.refused.Load(),
+		Denied:      s.denied.Load(),
 		Requests:    s.requests.Load(),
 		Exceptions:  s.exceptions.Load(),
 	}
@@ -255,8 +207,15 @@ func (s *Server) accept(ln net.Listener) error {
 	}
 }
 
-// admit starts serving a connection, or closes it where there are too many.
+// admit starts serving a connection, or closes it where it comes from an address
+// that is not allowed or there are too many.
 func (s *Server) admit(conn net.Conn) {
+	if !s.allowed(conn.RemoteAddr()) {
+		_ = conn.Close()
+		s.denied.Add(1)
+		s.cfg.Logger.Warn("modbus server: address not allowed", "remote", conn.RemoteAddr())
+		return
+	}
 	s.mu.Lock()
 	full := len(s.conns) >= s.cfg.MaxConns
 	if s.closed || full {

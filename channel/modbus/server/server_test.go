@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -349,6 +351,55 @@ func TestManyConnections(t *testing.T) {
 	for range 16 {
 		require.NoError(t, <-done)
 	}
+}
+
+// slow gives others the time to come in between.
+type slow struct{ Memory }
+
+func (s *slow) ReadRegisters(ctx context.Context, table Table, address uint16, dst []uint16) error {
+	err := s.Memory.ReadRegisters(ctx, table, address, dst)
+	runtime.Gosched()
+	return err
+}
+
+// Each of 16 clients turns a bit of register 0 on and off. Were FC 22 not one
+// operation, one would undo what another did.
+func TestMaskWriteIsOneOperation(t *testing.T) {
+	t.Parallel()
+	m := &slow{}
+	m.SetRegisters(HoldingRegister, 0, 0, 0)
+	_, addr := start(t, Config{Units: map[byte]Handler{1: m}})
+	done := make(chan error, 16)
+	for bit := range 16 {
+		c := dial(t, addr)
+		go func() { done <- flip(c, 1<<bit) }()
+	}
+	for range 16 {
+		require.NoError(t, <-done)
+	}
+}
+
+// flip turns a bit of register 0 on and off with FC 22 and looks each time what
+// became of it, with an FC 23 that writes register 1.
+func flip(c net.Conn, bit uint16) error {
+	for i := range uint16(100) {
+		want := i % 2 * bit
+		b := []byte{0, 0, 0, 0, 0, 8, 1, 22, 0, 0}
+		b = binary.BigEndian.AppendUint16(b, ^bit)
+		b = binary.BigEndian.AppendUint16(b, want)
+		b = append(b, 0, 1, 0, 0, 0, 13, 1, 23, 0, 0, 0, 1, 0, 1, 0, 1, 2, 0, 0)
+		if _, err := c.Write(b); err != nil {
+			return err
+		}
+		var answer [14 + 11]byte
+		if _, err := io.ReadFull(c, answer[:]); err != nil {
+			return err
+		}
+		if got := binary.BigEndian.Uint16(answer[14+9:]); got&bit != want {
+			return fmt.Errorf("bit %04X is %04X in place of %04X", bit, got&bit, want)
+		}
+	}
+	return nil
 }
 
 // count writes two registers together and reads them back, 100 times.
