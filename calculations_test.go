@@ -42,7 +42,7 @@ func pvPlant() voltage.Config {
 	}
 }
 
-func startFrom(t *testing.T, cfg voltage.Config) *voltage.Engine {
+func startEngine(t *testing.T, cfg voltage.Config) *voltage.Engine {
 	t.Helper()
 	cfg.Log = testLog(t)
 	eng, err := voltage.NewEngine(cfg)
@@ -76,7 +76,7 @@ func TestCalculations(t *testing.T) {
 	stores(t, func(t *testing.T, store scripts.StoreConfig, _ *storetest.Server) {
 		cfg := pvPlant()
 		cfg.Site, cfg.Store = storetest.Site(t), store
-		eng := startFrom(t, cfg)
+		eng := startEngine(t, cfg)
 		require.NoError(t, eng.Push(t.Context(), "1", model.Sample{Point: "1", Value: 10}, model.Sample{Point: "2", Value: 20}))
 		v := valued(t, eng, "plant", "pv_power", is(30, model.Good))
 		require.Equal(t, "kW", v.Unit)
@@ -149,7 +149,7 @@ func TestEnergyOverRestart(t *testing.T) {
 func TestEnergyOverLostData(t *testing.T) {
 	t.Parallel()
 	server, site := storetest.Own(t), storetest.Site(t)
-	eng := startFrom(t, energySite(t, "engine", scripts.StoreConfig{URL: server.URL}, site))
+	eng := startEngine(t, energySite(t, "engine", scripts.StoreConfig{URL: server.URL}, site))
 	first := valued(t, eng, "m", "energy", func(v model.Value) bool { return v.Quality == model.Good && v.Value > 1 })
 	options, err := redis.ParseURL(server.URL)
 	require.NoError(t, err)
@@ -173,8 +173,8 @@ func TestEnergyOfTwoEngines(t *testing.T) {
 	server, site := storetest.Own(t), storetest.Site(t)
 	store := scripts.StoreConfig{URL: server.URL}
 	began := time.Now()
-	a := startFrom(t, energySite(t, "a", store, site))
-	b := startFrom(t, energySite(t, "b", store, site))
+	a := startEngine(t, energySite(t, "a", store, site))
+	b := startEngine(t, energySite(t, "b", store, site))
 	first := valued(t, b, "m", "energy", func(v model.Value) bool { return v.Quality == model.Good && v.Value > 1 })
 	require.LessOrEqual(t, first.Value, time.Since(began).Seconds()+0.01)
 	require.NoError(t, a.Stop(context.Background()))
@@ -189,7 +189,7 @@ func TestCalculationOfADeadChannel(t *testing.T) {
 	store := scripts.StoreConfig{URL: server.URL}
 	cfg := energySite(t, "a", store, site)
 	plane := func() *scripts.Plane {
-		return startFrom(t, voltage.Config{Site: site, Engine: "b", Store: store}).Plane()
+		return startEngine(t, voltage.Config{Site: site, Engine: "b", Store: store}).Plane()
 	}()
 	require.NoError(t, plane.PutPoints(t.Context(), "1", cfg.Channels[0].Points))
 	require.NoError(t, plane.PutModel(t.Context(), model.Instance{ID: "m", Measurements: map[string]string{"power": "1:1"}}))

@@ -141,6 +141,17 @@ func (e *Engine) Command(ctx context.Context, id string) (model.CommandResult, e
 	return e.plane.Command(ctx, id)
 }
 
+// Alive says that the origin of commands, such as "cloud", stands behind what it
+// gave: the time of every control that it operated last and that has a
+// ControlPolicy.Hold begins anew, as if it had given the value again. It is the
+// origin's own doing: nobody else may say so for it.
+func (e *Engine) Alive(ctx context.Context, origin string) error {
+	if _, ok := e.running(); !ok {
+		return ErrNotRunning
+	}
+	return e.plane.Alive(ctx, origin)
+}
+
 // Cancel takes back a command that was not sent yet; scripts.ErrConflict when it
 // is too late.
 func (e *Engine) Cancel(ctx context.Context, id, by string) (model.CommandResult, error) {

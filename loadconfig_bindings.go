@@ -1,11 +1,7 @@
 package voltage
 
 import (
-	"bytes"
-	"encoding/csv"
-	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
@@ -49,7 +45,7 @@ func (l *loader) readBindings(name string, models []loadModel) {
 	}
 	var header []string
 	rows := 0
-	err = loadTableRows(data, func(line int, record []string) bool {
+	loadRecords(data, func(line int, text string) { bad(line, "", "%s", text) }, func(line int, record []string) bool {
 		if header == nil {
 			header = make([]string, len(record))
 			for i, cell := range record {
@@ -99,43 +95,6 @@ func (l *loader) readBindings(name string, models []loadModel) {
 		}
 		return true
 	})
-	if err != nil {
-		line := 1
-		var parse *csv.ParseError
-		if errors.As(err, &parse) {
-			line = parse.Line
-		}
-		bad(line, "", "%s", err)
-	} else if header == nil {
-		bad(1, "", "empty: want a header line that names the columns")
-	}
-}
-
-// loadTableRows reads a table and calls row for each line that has something, until it
-// returns false.
-func loadTableRows(data []byte, row func(line int, record []string) bool) error {
-	if line := loadNotUTF8(data); line > 0 {
-		return &csv.ParseError{Line: line, Err: errors.New("not UTF-8 text: save the file as \"CSV UTF-8\"")}
-	}
-	data = bytes.TrimPrefix(data, []byte("\ufeff"))
-	r := csv.NewReader(bytes.NewReader(data))
-	r.Comma, r.Comment, r.FieldsPerRecord, r.TrimLeadingSpace = loadSeparator(data), '#', -1, true
-	for {
-		record, err := r.Read()
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		line, _ := r.FieldPos(0)
-		for i := range record {
-			record[i] = strings.TrimSpace(record[i])
-		}
-		if slices.ContainsFunc(record, func(cell string) bool { return cell != "" }) && !row(line, record) {
-			return nil
-		}
-	}
 }
 
 // bindTable adds the rows of the table of bindings to a model.

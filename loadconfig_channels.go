@@ -20,16 +20,19 @@ import (
 // loadChannel is a channel in the file. Sections are the keys that are not its
 // own: the driver's settings stand under the driver's name.
 type loadChannel struct {
-	ID       string             `yaml:"id"`
-	Name     string             `yaml:"name"`
-	Driver   string             `yaml:"driver"`
-	Profile  string             `yaml:"profile"`
-	Scan     time.Duration      `yaml:"scan"`
-	Scans    loadScans          `yaml:"scans"`
-	Timeout  time.Duration      `yaml:"timeout"`
-	Stale    loadStale          `yaml:"stale"`
-	Refresh  time.Duration      `yaml:"refresh"`
-	Disabled bool               `yaml:"disabled"`
+	ID       string        `yaml:"id"`
+	Name     string        `yaml:"name"`
+	Driver   string        `yaml:"driver"`
+	Profile  string        `yaml:"profile"`
+	Scan     time.Duration `yaml:"scan"`
+	Scans    loadScans     `yaml:"scans"`
+	Timeout  time.Duration `yaml:"timeout"`
+	Stale    loadStale     `yaml:"stale"`
+	Refresh  time.Duration `yaml:"refresh"`
+	Disabled bool          `yaml:"disabled"`
+
+	Heartbeat *channel.Heartbeat `yaml:"heartbeat"`
+
 	Points   loadRaw            `yaml:"points"`
 	Sections map[string]loadRaw `yaml:",inline"`
 }
@@ -134,6 +137,7 @@ func (l *loader) buildChannels(list []loadChannel) []channel.Config {
 			table.checkScans(known)
 		}
 		cfg.Points = slices.Clone(table.points)
+		l.heartbeat(p.with("heartbeat"), c, &cfg, table)
 		cfg.Driver = l.driver(p, c, cfg, table)
 		out = append(out, cfg)
 	}
@@ -150,6 +154,22 @@ func (t *loadTable) checkScans(classes loadScans) {
 		t.at(i, "scan", fmt.Sprintf("%.40q is no scan class of the channel: want %s, or nothing for its scan", p.Scan, strings.Join(known, ", ")))
 		t.broken[i] = true
 	}
+}
+
+// heartbeat takes over the heartbeat of a channel, where it is in order.
+func (l *loader) heartbeat(p loadPath, c loadChannel, cfg *channel.Config, t *loadTable) {
+	if c.Heartbeat == nil || l.brokenUnder(p) || t.incomplete {
+		return
+	}
+	check := channel.Config{ID: "channel", Points: t.points, Heartbeat: c.Heartbeat}
+	if err := check.Validate(); err != nil {
+		text := strings.TrimPrefix(loadText(err), "channel channel: ")
+		if rest, ok := strings.CutPrefix(text, "heartbeat "); ok { // the points are checked elsewhere
+			l.fail(p, "%s", rest)
+		}
+		return
+	}
+	cfg.Heartbeat = c.Heartbeat
 }
 
 // field is with for a field that may be unknown.

@@ -200,7 +200,7 @@ func TestLoadConfigFaultsOfTables(t *testing.T) {
 		{name: "header", yaml: site, csv: "# a\nId,scal,Kind,kind,colour\n1,,,,\n", want: []string{
 			`meter.csv:2: unknown column "scal"; did you mean scan?`,
 			"meter.csv:2: kind: the column is there twice",
-			`meter.csv:2: unknown column "colour": want one of id, name, kind, address, scan, scale, offset, unit, text, min, max, step, read_back, tolerance, labels`,
+			`meter.csv:2: unknown column "colour": want one of id, name, kind, address, scan, scale, offset, unit, text, min, max, step, read_back, tolerance, read_back_time, select, labels, enum`,
 			`meter.csv:3: address: "": unknown signal "": want one of constant, sine, ramp, random_walk, square, toggle, csv, text, setpoint, follow`,
 		}},
 		{name: "no id", yaml: site, csv: "name,address\na,b\n", want: []string{"meter.csv:1: id: the column is missing; the first line names the columns"}},

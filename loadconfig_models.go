@@ -22,16 +22,17 @@ type loadModel struct {
 	Controls     map[string]string `yaml:"controls"`
 	Adjustments  map[string]string `yaml:"adjustments"`
 
-	Template     string             `yaml:"template"`
-	Parent       string             `yaml:"parent"`
-	Properties   map[string]float64 `yaml:"properties"`
-	Calculations map[string]loadRaw `yaml:"calculations"`
+	Policies     map[string]model.ControlPolicy `yaml:"policies"`
+	Template     string                         `yaml:"template"`
+	Parent       string                         `yaml:"parent"`
+	Properties   map[string]float64             `yaml:"properties"`
+	Calculations map[string]loadRaw             `yaml:"calculations"`
 }
 
 func (m loadModel) instance() model.Instance {
 	return model.Instance{
 		ID: m.ID, Name: m.Name, Disabled: m.Disabled, Measurements: m.Measurements,
-		Signals: m.Signals, Controls: m.Controls, Adjustments: m.Adjustments,
+		Signals: m.Signals, Controls: m.Controls, Adjustments: m.Adjustments, Policies: m.Policies,
 	}
 }
 
@@ -74,10 +75,36 @@ func (l *loader) buildModels(list []loadModel) []model.Instance {
 		if _, ok := l.models[m.ID]; !ok {
 			l.models[m.ID] = names
 		}
+		l.checkPolicies(p.with("policies"), m.Policies, names)
 		out = append(out, inst)
+	}
+	for i, m := range list { // when the names of all models are known
+		for name, policy := range m.Policies {
+			for j, lock := range policy.Interlocks {
+				l.checkName(loadPath{"models", i, "policies", name, "interlocks", j, "point"}, lock.Model, lock.Point, loadAnyKind, "point")
+			}
+		}
 	}
 	l.checkTree(out)
 	return out
+}
+
+// checkPolicies checks the policies of a model's controls.
+func (l *loader) checkPolicies(p loadPath, policies map[string]model.ControlPolicy, names *loadNames) {
+	for _, name := range slices.Sorted(maps.Keys(policies)) {
+		at := p.with(name)
+		if l.brokenUnder(at) {
+			continue
+		}
+		if k, ok := names.kinds[name]; !ok && !names.incomplete {
+			l.fail(at, "the model has no such control or adjustment%s", loadNearest(name, names.kinds))
+		} else if ok && !k.Writable() {
+			l.fail(at, "%s is a %s: policies are for controls and adjustments", name, k)
+		}
+		if err := policies[name].Validate(); err != nil {
+			l.fail(at, "%s", loadText(err))
+		}
+	}
 }
 
 // checkBindings checks the bindings of one kind. Channels that the file does

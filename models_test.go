@@ -36,7 +36,7 @@ func TestLimitsOfATemplate(t *testing.T) {
 	stores(t, func(t *testing.T, store scripts.StoreConfig, _ *storetest.Server) {
 		cfg := pcsSite(t)
 		cfg.Store = store
-		eng := startFrom(t, cfg)
+		eng := startEngine(t, cfg)
 		valued(t, eng, "pcs1", "active_power", is(0, model.Good))
 		give := func(value float64) (model.CommandResult, error) {
 			return eng.Control(t.Context(), model.Command{Model: "pcs1", Control: "power_setpoint", Value: value})
@@ -78,7 +78,7 @@ func TestProblemsOfModels(t *testing.T) {
 	m.Measurements["ac_voltage"], m.Measurements["ac_current"] = "1:1", "9:1"
 	m.Calculations["odd"] = model.Calculation{Expression: "meter9.power + 1"}
 	cfg.Models[0] = m
-	eng := startFrom(t, cfg)
+	eng := startEngine(t, cfg)
 	told := func(text string) func() bool {
 		return func() bool {
 			return slices.ContainsFunc(eng.Problems(), func(p string) bool { return strings.Contains(p, text) })
@@ -103,7 +103,7 @@ func TestSetModelEnabled(t *testing.T) {
 	stores(t, func(t *testing.T, store scripts.StoreConfig, server *storetest.Server) {
 		cfg := pcsSite(t)
 		cfg.Store = store
-		eng := startFrom(t, cfg)
+		eng := startEngine(t, cfg)
 		valued(t, eng, "pcs1", "active_power", is(0, model.Good))
 		enabled := func(eng *voltage.Engine) bool {
 			_, err := eng.Control(t.Context(), model.Command{Model: "pcs1", Control: "power_setpoint", Value: 1})
@@ -125,7 +125,7 @@ func TestSetModelEnabled(t *testing.T) {
 		require.ErrorIs(t, eng.SetModelEnabled(t.Context(), "a b", false), model.ErrInvalid)
 		if server != nil { // the embedded store keeps nothing
 			require.NoError(t, eng.Stop(t.Context()))
-			eng = startFrom(t, cfg)
+			eng = startEngine(t, cfg)
 			valued(t, eng, "pcs1", "active_power", func(v model.Value) bool { return v.Quality == model.Good })
 			require.False(t, enabled(eng), "a restart does not enable it")
 		}

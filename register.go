@@ -85,6 +85,9 @@ func (e *Engine) registerChannel(c channel.Config) error {
 	}
 	c = c.WithDefaults()
 	c.Points, c.Scans = slices.Clone(c.Points), maps.Clone(c.Scans)
+	if c.Heartbeat != nil {
+		c.Heartbeat = new(*c.Heartbeat)
+	}
 	// The driver is made once to check its settings and addresses.
 	if _, err := c.NewDriver(e.log, e.cfg.Clock); err != nil {
 		return err

@@ -26,16 +26,6 @@ func serverConfig(id string, serve func(ctx context.Context, n channel.Northboun
 	}}
 }
 
-func startEngine(t *testing.T, cfg voltage.Config) *voltage.Engine {
-	t.Helper()
-	cfg.Log = testLog(t)
-	eng, err := voltage.NewEngine(cfg)
-	require.NoError(t, err)
-	require.NoError(t, eng.Start(t.Context()))
-	t.Cleanup(func() { require.NoError(t, eng.Stop(context.Background())) })
-	return eng
-}
-
 // A server that fails, or panics, is run again, and everybody can see it.
 func TestServersAreRunAgain(t *testing.T) {
 	t.Parallel()

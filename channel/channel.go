@@ -46,6 +46,17 @@ type Writer interface {
 	Write(ctx context.Context, w Write) (Outcome, error)
 }
 
+// Selector is implemented by Writers whose devices can have a point reserved
+// before it is operated (select-before-operate).
+type Selector interface {
+	// Select has the device reserve the point of w, whose definition asks for
+	// that, for the Write of the same value that follows at once. No device acts by
+	// it. Done means that it is selected, and only then Write is called; Refused,
+	// NotSent and Sent mean what they mean for Write. It is called as Write is, and
+	// never beside it. A selection that no Write follows runs out in the device.
+	Select(ctx context.Context, w Write) (Outcome, error)
+}
+
 // Demander is implemented by drivers that can read points when they are asked
 // to, whatever their scan class.
 type Demander interface {

@@ -54,10 +54,47 @@ type Config struct {
 	// Refresh is how often every value is written again although it did not
 	// change. Zero means 1 minute.
 	Refresh time.Duration
+	// Heartbeat feeds the device's own watchdog. Nil means that it has none.
+	Heartbeat *Heartbeat
 	// Points are the channel's points.
 	Points []model.Point
 	// Disabled channels are known but not run.
 	Disabled bool
+}
+
+// Heartbeat writes a value that changes to a point, for as long as the engine is
+// healthy: it owns the channel, the store answers, the device is connected and
+// samples come. A device that has a watchdog trips by itself when the value stops
+// to change; no command journal has the beats, the channel's status counts them.
+type Heartbeat struct {
+	// Point is the id of a control or adjustment of the channel. Commands should
+	// not go to it.
+	Point string `yaml:"point"`
+	// Every is the time from one beat to the next, at most a third of the time
+	// after which the device trips. From 10 ms to 1 h. Required.
+	Every time.Duration `yaml:"every"`
+	// Max is where the counter, which begins at 0, starts again, in the point's
+	// unit. Zero means that the value toggles between 0 and 1.
+	Max int `yaml:"max"`
+}
+
+func (h Heartbeat) validate(points []model.Point) error {
+	if h.Every < 10*time.Millisecond || h.Every > time.Hour {
+		return fmt.Errorf("%w: heartbeat every %s: want 10ms to 1h", model.ErrInvalid, h.Every)
+	}
+	if h.Max < 0 || h.Max > 1<<31-1 {
+		return fmt.Errorf("%w: heartbeat max %d: want 0 to %d", model.ErrInvalid, h.Max, 1<<31-1)
+	}
+	i := slices.IndexFunc(points, func(p model.Point) bool { return p.ID == h.Point })
+	switch {
+	case i < 0:
+		return fmt.Errorf("%w: heartbeat point %.80q: the channel has no such point", model.ErrInvalid, h.Point)
+	case !points[i].Kind.Writable():
+		return fmt.Errorf("%w: heartbeat point %s: a %s is not written: want a control or adjustment", model.ErrInvalid, h.Point, points[i].Kind)
+	case points[i].ReadBack || points[i].Select:
+		return fmt.Errorf("%w: heartbeat point %s: want one without read_back and select: a beat is a single write", model.ErrInvalid, h.Point)
+	}
+	return nil
 }
 
 // Title returns Name, or ID where there is no name.
@@ -156,6 +193,11 @@ func (c Config) Validate() error {
 				model.ErrInvalid, c.ID, p.ID, p.Scan, ScanOnce, ScanDemand)
 		}
 	}
+	if c.Heartbeat != nil {
+		if err := c.Heartbeat.validate(c.Points); err != nil {
+			return fmt.Errorf("channel %s: %w", c.ID, err)
+		}
+	}
 	return nil
 }
 
@@ -181,6 +223,11 @@ func (c Config) NewDriver(log *slog.Logger, clock model.Clock) (d Driver, err er
 	}
 	if d == nil {
 		return nil, fmt.Errorf("%w: channel %s: the factory made no driver", model.ErrInvalid, c.ID)
+	}
+	for _, p := range c.Points {
+		if _, ok := d.(Selector); p.Select && !ok { // never operate directly what is to be selected first
+			return nil, fmt.Errorf("%w: channel %s: point %s: select: the driver cannot select a point before it operates it", model.ErrInvalid, c.ID, p.ID)
+		}
 	}
 	return d, nil
 }

@@ -40,4 +40,5 @@ type ChannelStatus struct {
 	Errors     int64 `json:"errors"`     // failed reads and connections
 	Reconnects int64 `json:"reconnects"` // connections made after the first
 	Commands   int64 `json:"commands"`   // commands executed
+	Beats      int64 `json:"beats"`      // heartbeats that the device took
 }

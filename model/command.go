@@ -66,7 +66,10 @@ type CommandResult struct {
 	Value   float64      `json:"value"`
 	State   CommandState `json:"state"`
 	// Reason is a short code for a state that is not verified or executed, such
-	// as "limit", "disabled", "no_mapping", "not_connected", "refused", "timeout".
+	// as "limit", "step", "enum", "interlock", "disabled", "no_mapping",
+	// "not_connected", "not_selected", "refused", "timeout". Of a safe value that the
+	// owner of the channel wrote by itself (Origin "failsafe") it says why:
+	// "source_lost", "store_lost", "started" or "stopped".
 	Reason string `json:"reason,omitempty"`
 	// Detail is for people.
 	Detail string `json:"detail,omitempty"`

@@ -21,6 +21,9 @@ type Instance struct {
 	Signals      map[string]string `json:"signals,omitempty" yaml:"signals"`
 	Controls     map[string]string `json:"controls,omitempty" yaml:"controls"`
 	Adjustments  map[string]string `json:"adjustments,omitempty" yaml:"adjustments"`
+	// Policies are those of controls and adjustments, by their names. Without one a
+	// control has no interlock and no safe value.
+	Policies map[string]ControlPolicy `json:"policies,omitempty" yaml:"policies"`
 	// Template names the template that the instance was made of, and Bases those
 	// that it extends, nearest first. Empty without one. They are for people and for
 	// references such as children.pv.active_power.
@@ -89,6 +92,14 @@ func (m Instance) Validate() error {
 			}
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(m.Policies)) {
+		if k, ok := seen[name]; !ok || !k.Writable() {
+			return fmt.Errorf("%w: model %s: policies %.80q: the model has no such control or adjustment", ErrInvalid, m.ID, name)
+		}
+		if err := m.Policies[name].Validate(); err != nil {
+			return fmt.Errorf("model %s: policies %s: %w", m.ID, name, err)
+		}
+	}
 	return m.validateTemplate(seen)
 }
 
@@ -151,6 +162,14 @@ func (m Instance) Clone() Instance {
 	m.Signals = maps.Clone(m.Signals)
 	m.Controls = maps.Clone(m.Controls)
 	m.Adjustments = maps.Clone(m.Adjustments)
+	m.Policies = maps.Clone(m.Policies)
+	for name, p := range m.Policies {
+		p.Interlocks = slices.Clone(p.Interlocks)
+		if p.Safe != nil {
+			p.Safe = new(*p.Safe)
+		}
+		m.Policies[name] = p
+	}
 	m.Bases, m.Properties = slices.Clone(m.Bases), maps.Clone(m.Properties)
 	m.Points, m.Calculations = maps.Clone(m.Points), maps.Clone(m.Calculations)
 	return m

@@ -95,8 +95,18 @@ type Point struct {
 	// Tolerance is how far the value read back may differ, in Unit. Zero means
 	// the rounding that Scale brings (half a Scale).
 	Tolerance float64 `json:"tolerance,omitempty" yaml:"tolerance"`
+	// ReadBackTime is how long the value read back may take to become the one
+	// written, for devices take a moment to adopt it. Zero means 2 s, the most is a
+	// minute. The command's deadline bounds it in any case.
+	ReadBackTime time.Duration `json:"read_back_time,omitempty" yaml:"read_back_time"`
+	// Select has a command selected at the device before it is executed
+	// (select-before-operate, IEC 60870-5-101 clause 6.8). The driver must be able
+	// to; see channel.Selector.
+	Select bool `json:"select,omitempty" yaml:"select"`
 	// Labels gives texts for the values of an enumeration.
 	Labels map[int]string `json:"labels,omitempty" yaml:"labels"`
+	// Enum lets commands have the values that Labels names, and no others.
+	Enum bool `json:"enum,omitempty" yaml:"enum"`
 }
 
 // Title returns Name, or ID where there is no name.
@@ -120,6 +130,20 @@ func (p Point) Value(raw float64) float64 { return raw*p.Factor() + p.Offset }
 
 // Raw turns a value in the point's unit into the device's number.
 func (p Point) Raw(value float64) float64 { return (value - p.Offset) / p.Factor() }
+
+// The time that a value read back has to become the one written.
+const (
+	DefaultReadBackTime = 2 * time.Second
+	MaxReadBackTime     = time.Minute
+)
+
+// ReadBackWithin returns ReadBackTime, with 2 s in place of zero.
+func (p Point) ReadBackWithin() time.Duration {
+	if p.ReadBackTime == 0 {
+		return DefaultReadBackTime
+	}
+	return p.ReadBackTime
+}
 
 // Matches reports whether a value read back is the value written, within
 // Tolerance.
@@ -165,6 +189,12 @@ func (p Point) Validate() error {
 		return bad("tolerance", p.Tolerance, "negative")
 	case p.Min != nil && p.Max != nil && *p.Min > *p.Max:
 		return bad("min", *p.Min, fmt.Sprintf("above max %v", *p.Max))
+	case p.ReadBackTime < 0 || p.ReadBackTime > MaxReadBackTime:
+		return bad("read_back_time", p.ReadBackTime, fmt.Sprintf("want up to %s", MaxReadBackTime))
+	case p.Enum && len(p.Labels) == 0:
+		return bad("enum", p.Enum, "there are no labels that name the values")
+	case p.Select && !p.Kind.Writable():
+		return bad("select", p.Select, "only controls and adjustments are operated")
 	case p.Text && p.Kind.Writable():
 		return bad("text", p.Text, "commands carry numbers, so text is for measurements and signals")
 	}

@@ -17,7 +17,8 @@ import (
 // Submit records a command and queues it for its channel, or records why not:
 // then the state is rejected. A command whose ID or Key is known already
 // changes nothing and returns the first record; with ErrConflict when that was
-// another command. c.ID must be set. The command's time runs from this call: when
+// another command. A command to the same point that still waits ends superseded,
+// unless the control's policy has a Queue. c.ID must be set. The command's time runs from this call: when
 // it is over before the store takes the command, nothing is recorded and the
 // error wraps context.DeadlineExceeded.
 func (p *Plane) Submit(ctx context.Context, c model.Command) (model.CommandResult, error) {
@@ -96,7 +97,8 @@ func (p *Plane) Queue(ctx context.Context, channel, after string) ([]QueueEntry,
 // cancelled, claimed before; the result says which. ErrFenced when the channel
 // has another owner. Only after Claim may anything be sent to the device. It
 // looks at the grounds again: a command whose model was disabled, whose binding
-// changed or whose value the limits forbid by now is rejected.
+// changed or whose value the limits, the labels or an interlock forbid by now is
+// rejected.
 func (p *Plane) Claim(ctx context.Context, l Lease, e QueueEntry, token string) (model.CommandResult, error) {
 	before := "0"
 	if p.claims.other(e.Command, token) {
@@ -164,11 +166,16 @@ func (p *Plane) Finish(ctx context.Context, id, token string, state model.Comman
 	if readBack != nil && model.Storable(*readBack) {
 		value = model.FormatValue(*readBack)
 	}
-	if len(detail) > 500 {
-		detail = strings.ToValidUTF8(detail[:500], "") // the cut may be inside of a rune
-	}
-	reply, err := p.retry(ctx, "command", "finish", id, token, string(state), reason, detail, value, claimed)
+	reply, err := p.retry(ctx, "command", "finish", id, token, string(state), reason, shortDetail(detail), value, claimed)
 	return p.commandReply(reply, err)
+}
+
+// shortDetail bounds a detail to 500 bytes.
+func shortDetail(detail string) string {
+	if len(detail) > 500 {
+		return strings.ToValidUTF8(detail[:500], "") // the cut may be inside of a rune
+	}
+	return detail
 }
 
 // Cancel takes back a command that was not claimed yet, else ErrConflict.

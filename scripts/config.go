@@ -35,6 +35,13 @@ func (p *Plane) PutModel(ctx context.Context, m model.Instance) error {
 			args = append(args, k.String(), name, bindings[name])
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(m.Policies)) {
+		text, err := json.Marshal(m.Policies[name])
+		if err != nil {
+			return err
+		}
+		args = append(args, "policy", name, string(text))
+	}
 	return p.define(ctx, "model", args...)
 }
 

@@ -218,6 +218,10 @@ func (g *generator) pointJSON() string {
 	if g.chance(40) {
 		fields = append(fields, "step", pick[any](g.dice, 0.5, 5, 0.1, 0, g.jsonNumber()))
 	}
+	if g.chance(25) {
+		fields = append(fields, "enum", pick[any](g.dice, true, true, false, "true", 1), "labels",
+			pick[any](g.dice, map[string]any{"0": "off", "5": "on", "10": "more"}, map[string]any{"5": 5, "-5": "minus"}, []any{"a", "b"}, "x", map[string]any{}))
+	}
 	if g.chance(2) { // a kind that is none
 		fields[3] = pick[any](g.dice, 5, true, "", "other", false)
 	}
@@ -290,6 +294,38 @@ func (g *generator) actions() string {
 	})
 }
 
+// policy is that of a control.
+func (g *generator) policy() string {
+	var fields []any
+	if g.chance(70) {
+		fields = append(fields, "safe", pick[any](g.dice, 0, 5, 10, g.jsonNumber()))
+	}
+	if g.chance(70) {
+		fields = append(fields, "interlocks", json.RawMessage(g.interlocks()))
+	}
+	if g.chance(20) {
+		fields = append(fields, "queue", pick[any](g.dice, true, true, false, "true", 1))
+	}
+	return g.object(fields...)
+}
+
+func (g *generator) interlocks() string {
+	list := make([]string, g.n(4))
+	for i := range list {
+		model, name := any(g.model()), any(g.name())
+		if g.chance(3) {
+			model, name = pick[any](g.dice, 5, true, nil, []any{}), pick[any](g.dice, 5, name, "")
+		}
+		text, err := json.Marshal(map[string]any{"model_id": model, "point_name": name, "operator": pick(g.dice, ">", "<", "<", "==", "~"),
+			"threshold": pick[any](g.dice, 0, 0, 30, g.jsonNumber()), "name": pick[any](g.dice, "low", g.text(), nil, 5)})
+		if err != nil {
+			panic(err)
+		}
+		list[i] = pick(g.dice, string(text), string(text), string(text), string(text), string(text), string(text), "7", "[]", "{}")
+	}
+	return "[" + strings.Join(list, ",") + "]"
+}
+
 // define is a definition, by site_config or by another program.
 func (g *generator) define() step {
 	now, generation := g.time(), "g1"
@@ -305,6 +341,9 @@ func (g *generator) define() step {
 		}
 		if g.chance(70) {
 			s = append(s, "control", "sp", "1001:"+pick(g.dice, "4", "4", "5"))
+		}
+		if g.chance(50) {
+			s = append(s, "policy", "sp", g.policy())
 		}
 		return s
 	case 4, 5, 6:
@@ -341,7 +380,7 @@ func (g *generator) foreign() string {
 		"rule:"+g.rule(), "rule:stats:"+g.rule(), "mapping:c2m", "mapping:m2c", "mapping:version", "model:enabled", "model:"+g.model(),
 		"point:"+g.channel(), "modsrv:"+g.model()+":"+pick(g.dice, "measurement", "signal", "control", "ts", "quality", "text"),
 		"comsrv:"+g.channel()+":"+pick(g.dice, "m", "s", "text", "ts", "quality", "fence", "owner", "status"),
-		"cmd:"+g.channel()+":"+pick(g.dice, "queue", "control"), "hissrv:queue", "cache:model:"+g.model()+":values", "site:generation",
+		"cmd:"+g.channel()+":"+pick(g.dice, "queue", "control", "latest", "held"), "cmd:sources", "hissrv:queue", "cache:model:"+g.model()+":values", "site:generation",
 		"lua:version:data_sync", "lua:canary:data_sync")
 }
 
@@ -400,6 +439,12 @@ func (g *generator) others() step {
 	case 21:
 		return step{"raw", "XADD", "@cmd:" + g.channel() + ":queue", "*", pick(g.dice, "id", "other"), g.command()}
 	case 22:
+		if g.chance(30) {
+			return pick(g.dice, step{"raw", "HSET", "@model:" + model, "policy:sp", g.policy()},
+				step{"raw", "HSET", "@cmd:" + g.channel() + ":held", g.point(), pick(g.dice, "5 api", "x", "", "5", " a", "1790000000000 ", "1790000000000 a b", "12x api", "99999999999999999999 api")},
+				step{"raw", "HSET", "@cmd:sources", pick(g.dice, "api", ""), pick(g.dice, "1790000000000", "x", "", "1e3")},
+				step{"raw", "HSET", "@cmd:" + g.channel() + ":latest", g.point(), g.command()})
+		}
 		if g.chance(50) {
 			return pick(g.dice, step{"raw", "HSET", "@command:" + g.command(), "deadline", pick(g.dice, "x", "", "1e3", "0x10", "inf", "5")},
 				step{"raw", "HSET", "@comsrv:" + g.channel() + ":fence", "epoch", pick(g.dice, "x", "1e3", "nan", "5")})
@@ -486,7 +531,18 @@ func (g *generator) owner() step {
 func (g *generator) commands() step {
 	now, id, channel := g.time(), g.command(), pick(g.dice, "1001", "1001", "1001", "1001", g.channel())
 	head := func(op string, rest ...string) step { return append(step{"command", op, now, g.generation()}, rest...) }
-	switch g.n(12) {
+	switch g.n(15) {
+	case 12:
+		return head("alive", pick(g.dice, "api", "api", "clo%ud:3A", "", g.text()))
+	case 13:
+		return head("held", channel)
+	case 14:
+		if g.chance(60) {
+			g.given++
+			id = "c" + strconv.Itoa(g.given)
+		}
+		return head("record", id, g.token(), pick(g.dice, "pcs1", g.model()), "sp", channel, g.point(), g.value(), pick(g.dice, g.epoch(channel), ""),
+			pick(g.dice, "executing", "executing", "verified", "executed", "failed", "unknown"), g.text(), g.text(), pick(g.dice, "", g.value()), pick(g.dice, "0", "0", "500", "x"))
 	case 0, 1, 2, 3, 4:
 		if g.chance(70) {
 			g.given++

@@ -64,6 +64,8 @@ func (k keys) alarmJournal() string                  { return k.key("alarm", "jo
 func (k keys) command(id string) string              { return k.key("command", id) }
 func (k keys) commandJournal() string                { return k.key("command", "journal") }
 func (k keys) commandQueue(channel string) string    { return k.key("cmd", channel, "queue") }
+func (k keys) commandTargets() string                { return k.key("mapping", "m2c") }
+func (k keys) model(id string) string                { return k.key("model", id) }
 func (k keys) commandControl(channel string) string  { return k.key("cmd", channel, "control") }
 func (k keys) historyQueue() string                  { return k.key("hissrv", "queue") }
 func (k keys) cloudQueue() string                    { return k.key("cloud", "queue") }

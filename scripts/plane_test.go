@@ -75,7 +75,8 @@ func (s *testSite) define(ctx context.Context) error {
 	return s.PutModel(ctx, model.Instance{ID: "pcs1",
 		Measurements: map[string]string{"active_power": "1001:1", "temperature": "1001:2", "serial": "1001:5"},
 		Signals:      map[string]string{"running": "1001:3"},
-		Controls:     map[string]string{"power_setpoint": "1001:4"}})
+		Controls:     map[string]string{"power_setpoint": "1001:4"},
+		Policies:     map[string]model.ControlPolicy{"power_setpoint": {Queue: true}}})
 }
 
 func sample(point string, value float64) model.Sample {

@@ -31,7 +31,7 @@ func StatusFields(s model.ChannelStatus) []Field {
 		{Name: "reads", Value: count(s.Reads)}, {Name: "samples", Value: count(s.Samples)},
 		{Name: "stored", Value: count(s.Stored)}, {Name: "lost", Value: count(s.Lost)},
 		{Name: "errors", Value: count(s.Errors)}, {Name: "reconnects", Value: count(s.Reconnects)},
-		{Name: "commands", Value: count(s.Commands)},
+		{Name: "commands", Value: count(s.Commands)}, {Name: "beats", Value: count(s.Beats)},
 	}
 	for _, class := range slices.Sorted(maps.Keys(s.LastScans)) {
 		fields = append(fields, Field{Name: lastScanOf + class, Value: at(s.LastScans[class])})
@@ -50,7 +50,7 @@ func ParseStatus(id string, fields map[string]string, owner string) model.Channe
 	s := model.ChannelStatus{ID: id, Name: id, State: model.ChannelState(fields["state"]), Owner: owner,
 		Since: at("since"), LastScan: at("last_scan"), LastError: fields["last_error"], LastErrorAt: at("last_error_at"),
 		Reads: count("reads"), Samples: count("samples"), Stored: count("stored"), Lost: count("lost"),
-		Errors: count("errors"), Reconnects: count("reconnects"), Commands: count("commands")}
+		Errors: count("errors"), Reconnects: count("reconnects"), Commands: count("commands"), Beats: count("beats")}
 	for name := range fields {
 		if class, ok := strings.CutPrefix(name, lastScanOf); ok && !at(name).IsZero() {
 			if s.LastScans == nil {

@@ -19,6 +19,8 @@ type Device struct {
 	breaks  int                      // how often connections broke
 	quality map[string]model.Quality // of the points that have one by force
 	held    map[string]float64       // setpoints in their unit
+	writes  map[string]int           // how often a write to each was acted on
+	chosen  map[string]float64       // points that are selected, and for what value
 	changed chan struct{}            // closed, and replaced, when who waits has to look again
 }
 
@@ -27,6 +29,8 @@ func NewDevice() *Device {
 	return &Device{
 		quality: map[string]model.Quality{},
 		held:    map[string]float64{},
+		writes:  map[string]int{},
+		chosen:  map[string]float64{},
 		changed: make(chan struct{}),
 	}
 }
@@ -38,6 +42,7 @@ func (d *Device) SetOffline(offline bool) {
 	defer d.mu.Unlock()
 	if offline && !d.offline {
 		d.breaks++
+		clear(d.chosen)
 	}
 	d.offline = offline
 	d.wake()
@@ -77,6 +82,13 @@ func (d *Device) Setpoint(point string) (float64, bool) {
 	defer d.mu.Unlock()
 	v, ok := d.held[point]
 	return v, ok
+}
+
+// Writes returns how often the device acted on a write to a point.
+func (d *Device) Writes(point string) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.writes[point]
 }
 
 // wake is called with the lock held.
@@ -119,22 +131,52 @@ const (
 )
 
 // write writes on a connection that was made after the given number of breaks.
-func (d *Device) write(breaks int, point string, value float64) answer {
+// With selected the point has to be selected for that value.
+func (d *Device) write(breaks int, point string, value float64, selected bool) answer {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	switch {
-	case d.offline || d.breaks != breaks:
-		return unreachable
-	case d.refuse && d.silent:
-		return unanswered
-	case d.refuse:
-		return refused
+	chosen, ok := d.chosen[point]
+	if a, taken := d.take(breaks); !taken {
+		return a
+	}
+	delete(d.chosen, point)
+	if selected && (!ok || chosen != value) {
+		return d.answer(refused)
 	}
 	d.held[point] = value
+	d.writes[point]++
+	return d.answer(done)
+}
+
+// choose selects a point for a value.
+func (d *Device) choose(breaks int, point string, value float64) answer {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if a, taken := d.take(breaks); !taken {
+		return a
+	}
+	d.chosen[point] = value
+	return d.answer(done)
+}
+
+// take reports whether the device takes a request, else what it answers. The
+// lock is held.
+func (d *Device) take(breaks int) (a answer, taken bool) {
+	switch {
+	case d.offline || d.breaks != breaks:
+		return unreachable, false
+	case d.refuse:
+		return d.answer(refused), false
+	}
+	return done, true
+}
+
+// answer is what arrives of an answer. The lock is held.
+func (d *Device) answer(a answer) answer {
 	if d.silent {
 		return unanswered
 	}
-	return done
+	return a
 }
 
 // sample fills one round into out.

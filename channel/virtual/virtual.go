@@ -56,7 +56,8 @@ func Kind() channel.Kind {
 	return channel.Kind{Name: "virtual", Open: open, Profile: open}
 }
 
-// driver is a channel.Driver, a channel.Writer and a channel.Demander.
+// driver is a channel.Driver, channel.Writer, channel.Selector and
+// channel.Demander.
 type driver struct {
 	setup  channel.Setup
 	device *Device
@@ -359,8 +360,28 @@ func (d *driver) wrote(p model.Point) {
 	d.ask(p.ID)
 }
 
-// Write sets a setpoint. With the point's ReadBack it is Confirmed.
+// Write sets a setpoint. With the point's ReadBack it is Confirmed. A point with
+// Select has to be selected for the value.
 func (d *driver) Write(ctx context.Context, w channel.Write) (channel.Outcome, error) {
+	out, err := d.request(ctx, w, func(breaks int) answer { return d.device.write(breaks, w.Point.ID, w.Value, w.Point.Select) })
+	if out.Result != channel.Done {
+		return out, err
+	}
+	d.wrote(w.Point)
+	if w.Point.ReadBack {
+		back := w.Value
+		out = channel.Outcome{Result: channel.Confirmed, ReadBack: &back}
+	}
+	return out, err
+}
+
+// Select selects a setpoint for a value, until it is written or the device goes
+// offline.
+func (d *driver) Select(ctx context.Context, w channel.Write) (channel.Outcome, error) {
+	return d.request(ctx, w, func(breaks int) answer { return d.device.choose(breaks, w.Point.ID, w.Value) })
+}
+
+func (d *driver) request(ctx context.Context, w channel.Write, ask func(breaks int) answer) (channel.Outcome, error) {
 	closed, breaks := d.connection()
 	if closed == nil {
 		return channel.Outcome{}, d.notConnected("closed")
@@ -375,7 +396,7 @@ func (d *driver) Write(ctx context.Context, w channel.Write) (channel.Outcome, e
 	if _, ok := d.device.Setpoint(id); !ok {
 		return channel.Outcome{Result: channel.Refused}, fmt.Errorf("channel %s: point %s: not a setpoint", d.setup.ID, id)
 	}
-	switch d.device.write(breaks, id, w.Value) {
+	switch ask(breaks) {
 	case unreachable:
 		return channel.Outcome{}, d.notConnected("the virtual device went offline")
 	case refused:
@@ -383,12 +404,7 @@ func (d *driver) Write(ctx context.Context, w channel.Write) (channel.Outcome, e
 	case unanswered:
 		return channel.Outcome{Result: channel.Sent}, d.unanswered(ctx, closed, breaks)
 	}
-	d.wrote(w.Point)
-	if !w.Point.ReadBack {
-		return channel.Outcome{Result: channel.Done}, nil
-	}
-	back := w.Value
-	return channel.Outcome{Result: channel.Confirmed, ReadBack: &back}, nil
+	return channel.Outcome{Result: channel.Done}, nil
 }
 
 // unanswered waits for an answer that does not come and says what ended that.

@@ -1,7 +1,6 @@
 package reference
 
 import (
-	"math"
 	"slices"
 	"strings"
 )
@@ -25,26 +24,6 @@ type alarm struct {
 }
 
 func (a *alarm) openField() string { return a.model + ":" + a.point + ":" + a.rule }
-
-// compare is a <operator> b, on values with six decimals. known is false for
-// unknown operators.
-func compare(a float64, operator any, b float64) (met, known bool) {
-	switch operator {
-	case ">":
-		return a > b, true
-	case ">=":
-		return a >= b, true
-	case "<":
-		return a < b, true
-	case "<=":
-		return a <= b, true
-	case "==":
-		return math.Abs(a-b) < 0.0000005, true
-	case "!=":
-		return math.Abs(a-b) >= 0.0000005, true
-	}
-	return false, false
-}
 
 // reached is compare of a value that is still a text.
 func reached(value string, operator string, threshold float64) bool {

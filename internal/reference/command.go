@@ -30,6 +30,7 @@ const journalled = 15
 type command struct {
 	id, model, control, channel, point, value, state, reason, detail, origin, user, readBack,
 	created, updated, deadline, entry, token, epoch string
+	policy any // of the control, where it was looked up
 }
 
 // values are the places of commandFields.
@@ -81,8 +82,16 @@ func (r *run) commandMove(now string, c *command, state, reason, detail string) 
 	r.call("PUBLISH", r.key("command:journal"), c.id)
 }
 
+// commandStore writes the record of a new command, all but its state. timeout is in ms.
+func (r *run) commandStore(c *command, timeout float64) {
+	record := r.key("command:", c.id)
+	r.call("HSET", record, "id", c.id, "model", c.model, "control", c.control, "channel", c.channel,
+		"point", c.point, "value", c.value, "origin", c.origin, "user", c.user, "created", c.created, "deadline", c.deadline, "entry", c.entry)
+	r.call("EXPIRE", record, rounded(math.Floor(timeout/1000)+2*commandKept))
+}
+
 // commandRefusal is why a command must not be given, "" for no reason. It fills
-// in channel and point, and the stored form of the value.
+// in channel and point, the stored form of the value, and the policy of the control.
 func (r *run) commandRefusal(c *command) (reason, detail string) {
 	v, ok := number(c.value)
 	if !ok {
@@ -113,7 +122,74 @@ func (r *run) commandRefusal(c *command) (reason, detail string) {
 	if given && p == nil {
 		return "bad_point", "the definition of " + target + " is not JSON"
 	}
-	return pointRefusal(p, target, c.value, v)
+	if reason, detail = pointRefusal(p, target, c.value, v); reason != "" {
+		return reason, detail
+	}
+	text, given = r.text("HGET", r.key("model:", c.model), "policy:"+c.control)
+	if !given {
+		return "", ""
+	}
+	if c.policy = decode(text, given); c.policy == nil {
+		return "bad_policy", "the policy of " + bound + " is not JSON"
+	}
+	safe, ok := numberOf(field(c.policy, "safe"))
+	if field(c.policy, "safe") != nil && !ok {
+		return "bad_policy", "the safe value of " + bound + " is not a number"
+	}
+	if ok && stored(safe) == c.value { // nothing forbids the way back
+		return "", ""
+	}
+	if forbidden := r.interlockRefusal(c.policy); forbidden != "" {
+		return "interlock", forbidden
+	}
+	return "", ""
+}
+
+// interlockRefusal is why an interlock forbids to operate now, "" for no reason.
+func (r *run) interlockRefusal(policy any) string {
+	list := field(policy, "interlocks")
+	if list == nil {
+		return ""
+	}
+	if len(items(list)) == 0 {
+		return "the list of interlocks cannot be read"
+	}
+	for n, i := range items(list) {
+		name := "interlock " + strconv.Itoa(n+1)
+		if !table(i) {
+			return name + " cannot be read"
+		}
+		if s, ok := field(i, "name").(string); ok {
+			name += " (" + s + ")"
+		}
+		model, ok1 := field(i, "model_id").(string)
+		point, ok2 := field(i, "point_name").(string)
+		threshold, ok3 := numberOf(field(i, "threshold"))
+		operator := field(i, "operator")
+		if _, known := compare(0, operator, 0); !ok1 || !ok2 || !ok3 || !known {
+			return name + " cannot be read"
+		}
+		what := name + ": " + model + ":" + point
+		v, ok, quality, marked := r.pointValue(model, point)
+		switch {
+		case !ok && marked:
+			return what + " is " + quality
+		case !ok:
+			return what + " is not known"
+		}
+		bound, _ := r.text("HGET", r.key("model:", model), "binding:"+point)
+		if kind, source, ok := strings.Cut(bound, ":"); ok && kind != "" && letters(kind) {
+			if channel, _, ok := pair(source); ok {
+				if reason, _ := r.commandUnowned(channel, false); reason != "" {
+					return what + " is not current: no engine runs channel " + channel
+				}
+			}
+		}
+		if met, _ := compare(v, operator, threshold); met {
+			return what + " is " + stored(v) + ", which is " + concat(operator) + " " + stored(threshold)
+		}
+	}
+	return ""
 }
 
 // pointRefusal is what the point's definition says against a value.
@@ -143,7 +219,24 @@ func pointRefusal(p any, target, value string, v float64) (reason, detail string
 			return "step", value + " is not on the step " + stored(step) + " of " + target
 		}
 	}
-	return "", ""
+	return enumRefusal(p, target, value, v)
+}
+
+// enumRefusal is what the point's labels say against a value, where it takes no
+// other values.
+func enumRefusal(p any, target, value string, v float64) (reason, detail string) {
+	if field(p, "enum") != true {
+		return "", ""
+	}
+	labels := field(p, "labels")
+	if !table(labels) {
+		return "bad_point", target + " takes the values of its labels only, and has none"
+	}
+	n := math.Floor(v + 0.5)
+	if _, ok := field(labels, rounded(n)).(string); ok && math.Abs(v-n) < 0.0000005 {
+		return "", ""
+	}
+	return "enum", value + " is none of the labelled values of " + target
 }
 
 // tostring is Lua's, but for tables, which have no text there that is the same twice.
@@ -202,6 +295,21 @@ func (r *run) commandKey(origin, key string) string {
 	return r.key("command:key:", originEscape.Replace(origin), ":", key)
 }
 
+// commandSupersede ends the command that waits for the same point: the newer one
+// takes its place.
+func (r *run) commandSupersede(now string, c *command) {
+	latest := r.key("cmd:", c.channel, ":latest")
+	before, ok := r.text("HGET", latest, c.point)
+	r.call("HSET", latest, c.point, c.id)
+	if field(c.policy, "queue") == true || !ok || before == c.id {
+		return
+	}
+	old := r.commandLoad(before)
+	if old != nil && old.state == "queued" && old.channel == c.channel && old.point == c.point {
+		r.commandMove(now, old, "superseded", "superseded", "by "+c.id)
+	}
+}
+
 // commandSubmit records a command and queues it, or records why not. c has id
 // (empty: one is made), model, control, value, origin and user; timeout is in
 // ms. The same id or key again changes nothing and answers the first record.
@@ -229,24 +337,21 @@ func (r *run) commandSubmit(now string, c *command, key string, timeout float64,
 	if reason == "not_finite" {
 		c.value = "0.000000"
 	}
-	record, queue := r.key("command:", c.id), r.key("cmd:", c.channel, ":queue")
+	queue := r.key("cmd:", c.channel, ":queue")
 	if reason == "" { // first what may fail: a key of a foreign type must not leave half a command
 		r.commandSweep(now, queue)
 		c.entry, _ = r.text("XADD", queue, "*", "id", c.id, "point", c.point, "value", c.value)
 	}
-	r.call("HSET", record, "id", c.id, "model", c.model, "control", c.control, "channel", c.channel,
-		"point", c.point, "value", c.value, "origin", c.origin, "user", c.user, "created", now, "deadline", c.deadline, "entry", c.entry)
-	seconds := math.Floor(timeout / 1000)
-	r.call("EXPIRE", record, rounded(seconds+2*commandKept))
+	r.commandStore(c, timeout)
 	if key != "" {
-		r.call("SET", idempotency, c.id, "EX", rounded(seconds+commandKept))
+		r.call("SET", idempotency, c.id, "EX", rounded(math.Floor(timeout/1000)+commandKept))
 	}
 	state := "queued"
 	if reason != "" {
 		state = "rejected"
 	}
 	if err := protect(func() { r.commandMove(now, c, state, reason, detail) }); err != nil {
-		r.call("DEL", record) // the caller is told that it failed: then nobody must execute it
+		r.call("DEL", r.key("command:", c.id)) // the caller is told that it failed: then nobody must execute it
 		if c.entry != "" {
 			r.call("XDEL", queue, c.entry)
 		}
@@ -255,6 +360,7 @@ func (r *run) commandSubmit(now string, c *command, key string, timeout float64,
 	if reason != "" {
 		return commandReply("REJECTED", c)
 	}
+	_ = protect(func() { r.commandSupersede(now, c) })                             // an older one that stays is executed first
 	_, _ = r.pcall("HSET", r.key("cmd:", c.channel, ":control"), c.point, c.value) // for others to read: never the reason to fail
 	r.call("PUBLISH", r.key("cmd:", c.channel, ":control"), c.point+":"+c.value)
 	return commandReply("OK", c)

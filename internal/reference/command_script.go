@@ -1,6 +1,9 @@
 package reference
 
-import "math"
+import (
+	"math"
+	"strings"
+)
 
 // command is the script of that name: the life of a command after somebody
 // asked for it.
@@ -20,10 +23,18 @@ func (r *run) command() []string {
 		}
 		return r.commandSubmit(now, &command{id: r.arg(4), model: r.arg(6), control: r.arg(7), value: r.arg(8),
 			origin: r.arg(9), user: r.arg(10)}, r.arg(5), math.Max(left, 0), true)
+	case "alive":
+		r.call("HSET", r.key("cmd:sources"), r.arg(4), now)
+		return []string{"OK"}
+	case "held":
+		return r.commandHeld(now)
 	}
 	c := r.commandLoad(r.arg(4))
-	if op == "claim" {
+	switch op {
+	case "claim":
 		return r.commandClaim(now, c)
+	case "record":
+		return r.commandRecord(now, c)
 	}
 	if c == nil {
 		return []string{"NOTFOUND"}
@@ -94,8 +105,60 @@ func (r *run) commandClaim(now string, c *command) []string {
 		r.commandMove(now, c, "rejected", reason, detail)
 		return commandReply("NO", c)
 	}
+	if field(again.policy, "safe") != nil { // from now on somebody has to stand behind it
+		r.call("HSET", r.key("cmd:", channel, ":held"), c.point, now+" "+c.origin)
+	}
 	c.epoch, c.token = epoch, token
 	r.commandMove(now, c, "executing", "", "")
+	return commandReply("OK", c)
+}
+
+// commandHeld answers how long ago each control that has a safe value was last
+// operated, or whoever operated it last said that it is alive.
+func (r *run) commandHeld(now string) []string {
+	reply := []string{"OK"}
+	for _, held := range r.pairs(r.key("cmd:", r.arg(4), ":held")) {
+		text, origin, ok := strings.Cut(held[1], " ")
+		at, numeric := number(text)
+		if !ok || !digits(text) || !numeric {
+			continue
+		}
+		if alive, ok := r.text("HGET", r.key("cmd:sources"), origin); ok {
+			if ms, ok := number(alive); ok {
+				at = math.Max(at, ms)
+			}
+		}
+		reply = append(reply, held[0], rounded(mustNumber(now)-at))
+	}
+	return reply
+}
+
+// commandRecord records what the channel's owner does by itself.
+func (r *run) commandRecord(now string, c *command) []string {
+	token, channel, epoch, state := r.arg(5), r.arg(8), r.arg(11), r.arg(12)
+	if epoch != "" {
+		if have, ok := r.text("HGET", r.key("comsrv:", channel, ":fence"), "epoch"); !ok || have != epoch {
+			return []string{"FENCED"}
+		}
+	}
+	switch {
+	case c != nil && c.token != token:
+		return commandReply("NO", c)
+	case c != nil && c.state == state:
+		return commandReply("OK", c)
+	case c != nil && final(c.state) && c.state != "unknown":
+		return commandReply("NO", c)
+	case c == nil:
+		created := rounded(mustNumber(now) - mustNumber(r.arg(16)))
+		c = &command{id: r.arg(4), token: token, epoch: epoch, model: r.arg(6), control: r.arg(7), channel: channel, point: r.arg(9),
+			value: r.arg(10), origin: "failsafe", created: created, deadline: created}
+		if state == "executing" { // so that the next owner ends it, should this one not come to it
+			c.entry, _ = r.text("XADD", r.key("cmd:", channel, ":queue"), "*", "id", c.id, "point", c.point, "value", c.value)
+		}
+		r.commandStore(c, 0)
+	}
+	c.readBack = r.arg(15)
+	r.commandMove(now, c, state, r.arg(13), r.arg(14))
 	return commandReply("OK", c)
 }
 
@@ -109,7 +172,7 @@ func (r *run) wentBack(now string, c *command) []string {
 func (r *run) commandFinish(now string, c *command) []string {
 	token, state := r.arg(5), r.arg(6)
 	claimed, _ := r.opt(10)
-	back := claimed == "1" && c.token == "" && (c.state == "queued" || c.state == "unknown")
+	back := claimed == "1" && c.token == "" && (c.state == "queued" || c.state == "unknown" || c.state == "superseded")
 	if c.token != token && !back {
 		return commandReply("NO", c)
 	}

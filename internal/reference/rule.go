@@ -2,10 +2,7 @@ package reference
 
 import "strconv"
 
-var (
-	kinds     = []string{"measurement", "signal", "control", "adjustment"}
-	condParts = []string{"key", "field", "model_id", "point_name"}
-)
+var condParts = []string{"key", "field", "model_id", "point_name"}
 
 // ruleValue is the value that a condition looks at; ok is false when there is
 // none or its quality is not good enough to decide on.
@@ -22,17 +19,8 @@ func (r *run) ruleValue(c any) (v float64, ok bool) {
 	if !truthy(model) || !truthy(point) {
 		return 0, false
 	}
-	base := r.prefix + "modsrv:" + concat(model) + ":"
-	quality, marked := r.text("HGET", base+"quality", argument(point))
-	if marked && quality != "uncertain" && quality != "substituted" {
-		return 0, false
-	}
-	for _, kind := range kinds {
-		if v, ok := r.text("HGET", base+kind, argument(point)); ok {
-			return number(v)
-		}
-	}
-	return 0, false
+	v, ok, _, _ = r.pointValue(concat(model), argument(point))
+	return v, ok
 }
 
 func (r *run) numberAt(key, name string) (float64, bool) {

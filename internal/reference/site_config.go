@@ -169,6 +169,10 @@ func (r *run) putModel(id string) []string {
 	var bindings []binding
 	for i := 7; i <= len(r.argv); i += 3 {
 		b := binding{r.arg(i), r.arg(i + 1), r.arg(i + 2)}
+		if b.kind == "policy" {
+			fields["policy:"+b.name] = b.source
+			continue
+		}
 		fields["binding:"+b.name] = b.kind + ":" + b.source
 		bindings = append(bindings, b)
 	}

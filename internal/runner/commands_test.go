@@ -62,6 +62,11 @@ func TestRefusals(t *testing.T) {
 		reason, _ := refusal(point, v)
 		require.Equal(t, want, reason, "%v", v)
 	}
+	switched := &model.Point{ID: "9", Kind: model.Control, Enum: true, Labels: map[int]string{0: "off", 1: "on"}}
+	for v, want := range map[float64]string{0: "", 1: "", 2: "enum", 0.5: "enum"} {
+		reason, _ := refusal(switched, v)
+		require.Equal(t, want, reason, "%v", v)
+	}
 	reason, _ := refusal(&model.Point{ID: "9", Kind: model.Signal}, 1)
 	require.Equal(t, "not_writable", reason)
 }

@@ -63,3 +63,17 @@ func (r *Runner) writeDriver(ctx context.Context, w channel.Write) (out channel.
 	panicked = false
 	return out, err
 }
+
+// selectDriver has the device reserve a point. A panic counts as sent.
+func (r *Runner) selectDriver(ctx context.Context, w channel.Write) (out channel.Outcome, err error) {
+	panicked := true
+	defer func() {
+		if panicked {
+			out = channel.Outcome{Result: channel.Sent}
+		}
+	}()
+	defer r.contain("Select", &err)
+	out, err = r.driver.(channel.Selector).Select(ctx, w) // as Config.NewDriver saw to it
+	panicked = false
+	return out, err
+}

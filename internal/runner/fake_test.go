@@ -98,6 +98,18 @@ func (f *fake) Close(ctx context.Context) error {
 	return nil
 }
 
+// selecting is a fake whose device wants points selected first.
+type selecting struct {
+	*fake
+	onSelect func(context.Context, channel.Write) (channel.Outcome, error)
+	selects  atomic.Int64
+}
+
+func (f *selecting) Select(ctx context.Context, w channel.Write) (channel.Outcome, error) {
+	f.selects.Add(1)
+	return f.onSelect(ctx, w)
+}
+
 // readOnly hides Write.
 type readOnly struct{ channel.Driver }
 

@@ -51,6 +51,8 @@ type site struct {
 	client  redis.UniversalClient // of the test
 	plane   *scripts.Plane        // of the test
 	engines atomic.Int64
+	clock   model.Clock // of the store; nil for its own
+	policy  model.ControlPolicy
 }
 
 func testPoints() []model.Point {
@@ -63,7 +65,13 @@ func testPoints() []model.Point {
 
 func newSite(t testing.TB, client redis.UniversalClient) *site {
 	t.Helper()
-	s := &site{t: t, name: storetest.Site(t), client: client}
+	return newSiteWith(t, client, nil, model.ControlPolicy{Queue: true})
+}
+
+// newSiteWith is a site whose store has that clock, and a policy of the control.
+func newSiteWith(t testing.TB, client redis.UniversalClient, clock model.Clock, p model.ControlPolicy) *site {
+	t.Helper()
+	s := &site{t: t, name: storetest.Site(t), client: client, clock: clock, policy: p}
 	s.plane = s.newPlane(client)
 	return s
 }
@@ -77,10 +85,15 @@ func (s *site) newPlane(client redis.UniversalClient) *scripts.Plane {
 			ID:           "pcs1",
 			Measurements: map[string]string{"p1": "c1:1", "p2": "c1:2", "text": "c1:t"},
 			Controls:     map[string]string{"set": "c1:9"},
+			Policies:     map[string]model.ControlPolicy{"set": s.policy},
 		})
 		return errors.Join(err, plane.PutPoints(ctx, "c1", testPoints()))
 	}
-	plane, err := scripts.New(client, scripts.Options{Site: s.name, Restore: define, Log: quiet(), HistoryBytes: 1 << 20})
+	options := scripts.Options{Site: s.name, Restore: define, Log: quiet(), HistoryBytes: 1 << 20}
+	if s.clock != nil {
+		options.Now = s.clock.Now
+	}
+	plane, err := scripts.New(client, options)
 	require.NoError(s.t, err)
 	require.NoError(s.t, plane.Prepare(s.t.Context()))
 	require.NoError(s.t, define(s.t.Context()))

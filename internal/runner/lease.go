@@ -78,6 +78,7 @@ func (s *session) keep() {
 			if failures > 0 {
 				r.log.Info("the lease is renewed again")
 			}
+			signal(s.linked)
 			failures = 0
 		case errors.Is(err, scripts.ErrFenced):
 			s.end(err)

@@ -39,7 +39,15 @@ func refusal(p *model.Point, v float64) (reason, detail string) {
 			return "step", fmt.Sprintf("%v is not on the step %v of point %s", v, p.Step, p.ID)
 		}
 	}
+	if n := math.Round(v); p.Enum && (math.Abs(v-n) > slack || !labelled(p, n)) {
+		return "enum", fmt.Sprintf("%v is none of the labelled values of point %s", v, p.ID)
+	}
 	return "", ""
+}
+
+func labelled(p *model.Point, n float64) bool {
+	_, ok := p.Labels[int(n)]
+	return ok
 }
 
 // end fills in a final state.
@@ -89,6 +97,19 @@ func (res *result) outcome(p *model.Point, out channel.Outcome, err error, late 
 			res.end(model.CommandUnknown, "not_confirmed", detail)
 		}
 	}
+}
+
+// selection corrects the outcome where the answer is that to a selection, by
+// which no device acts.
+func (res *result) selection(selected bool) {
+	if selected || res.state == "" {
+		return
+	}
+	state, reason := res.state, res.reason
+	if state == model.CommandUnknown {
+		state, reason = model.CommandFailed, "not_selected"
+	}
+	res.end(state, reason, "select: "+res.detail)
 }
 
 // isTimeout reports whether err says that an answer did not come in time.

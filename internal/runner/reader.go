@@ -39,6 +39,10 @@ func (s *session) read() {
 	defer func() { <-r.reading }()
 	s.connections()
 	close(s.polled)
+	select { // the last safe values
+	case <-s.secured:
+	case <-s.writes.Done():
+	}
 	s.letWriteEnd()
 	r.closeDriver()
 }
@@ -62,12 +66,14 @@ func (s *session) connections() {
 			continue
 		}
 		s.connected.Store(true)
+		s.tried.Store(true)
+		signal(s.linked)
 		r.status.connected()
 		err := s.poll(&failures)
-		s.connected.Store(false)
 		if s.ctx.Err() != nil {
-			return
+			return // the last safe values may still be written
 		}
+		s.connected.Store(false)
 		s.log.Warn("the connection is lost; connecting again", "error", err)
 		r.status.fail(err)
 		r.status.offline()
@@ -78,6 +84,9 @@ func (s *session) connections() {
 // unreachable notes that the device cannot be reached: its values are not known
 // any more.
 func (s *session) unreachable(err error) {
+	if s.tried.CompareAndSwap(false, true) {
+		signal(s.linked)
+	}
 	s.r.status.fail(err)
 	s.r.status.offline()
 	s.r.account(s.queue.mark(model.Offline))

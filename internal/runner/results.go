@@ -24,6 +24,30 @@ type result struct {
 	state          model.CommandState
 	reason, detail string
 	readBack       *float64
+	safe           *ownWrite // nil for a command that somebody gave
+}
+
+// ownWrite is what a result of a safe value has beside that of a command.
+type ownWrite struct {
+	scripts.Failsafe
+	lease  scripts.Lease
+	reason string
+	began  time.Time
+}
+
+// store stores a result.
+func (r *Runner) store(ctx context.Context, res result) error {
+	if res.safe == nil {
+		_, err := r.cfg.Plane.Finish(ctx, res.id, res.token, res.state, res.reason, res.detail, res.readBack)
+		return err
+	}
+	own := res.safe
+	reason, detail := own.reason, res.detail
+	if !res.state.OK() {
+		reason, detail = res.reason, own.reason+": "+res.detail
+	}
+	return r.cfg.Plane.RecordFailsafe(ctx, own.lease, scripts.FailsafeRecord{Failsafe: own.Failsafe, ID: res.id, Token: res.token,
+		State: res.state, Reason: reason, Detail: detail, ReadBack: res.readBack, Ago: r.clock.Now().Sub(own.began)})
 }
 
 // results are kept until the store has them, over the end of sessions and
@@ -104,9 +128,7 @@ func (rs *results) run(r *Runner) {
 			}
 			continue
 		}
-		_, err := await(rs.ctx, func() (model.CommandResult, error) {
-			return r.cfg.Plane.Finish(rs.ctx, res.id, res.token, res.state, res.reason, res.detail, res.readBack)
-		})
+		_, err := await(rs.ctx, func() (struct{}, error) { return struct{}{}, r.store(rs.ctx, res) })
 		switch {
 		case err == nil:
 		case errors.Is(err, scripts.ErrConflict), errors.Is(err, scripts.ErrNotFound):

@@ -54,8 +54,11 @@ type Runner struct {
 	wake    chan struct{} // a hint that commands wait
 	// a hint that definitions changed
 	redefined chan struct{}
+	policies  chan struct{} // the same, for the command lane
 	reading   chan struct{} // held by the one reader that may use the driver
 	writing   chan struct{} // held while the driver's Write runs
+
+	beats int // what the next heartbeat writes; of the one session that runs
 
 	mu      sync.Mutex
 	started bool
@@ -93,7 +96,7 @@ func New(cfg Config, ch channel.Config) (*Runner, error) {
 	r := &Runner{
 		cfg: cfg, ch: ch, clock: cfg.Clock, log: cfg.Log.With("channel", ch.ID),
 		index: make(map[string]int, len(ch.Points)),
-		wake:  make(chan struct{}, 1), redefined: make(chan struct{}, 1), reading: make(chan struct{}, 1), writing: make(chan struct{}, 1),
+		wake:  make(chan struct{}, 1), redefined: make(chan struct{}, 1), policies: make(chan struct{}, 1), reading: make(chan struct{}, 1), writing: make(chan struct{}, 1),
 		results: newResults(),
 	}
 	for i := range ch.Points {
@@ -168,7 +171,10 @@ func (r *Runner) Wake() { signal(r.wake) }
 
 // Redefined says that definitions may have changed since the last batch, so that
 // values which do not change may have new targets. It never blocks.
-func (r *Runner) Redefined() { signal(r.redefined) }
+func (r *Runner) Redefined() {
+	signal(r.redefined)
+	signal(r.policies)
+}
 
 // Status returns how the channel is doing.
 func (r *Runner) Status() model.ChannelStatus { return r.status.get() }

@@ -15,6 +15,8 @@ import (
 const (
 	// drainTime is what a Read and a Write under way have to end by themselves.
 	drainTime = 250 * time.Millisecond
+	// safeTime is drainTime where safe values are to be written.
+	safeTime = 600 * time.Millisecond
 	// flushTime is what the last samples have to be stored.
 	flushTime = 900 * time.Millisecond
 	// closeTime bounds the context of a driver's Close.
@@ -42,13 +44,19 @@ type session struct {
 
 	tenure    tenure
 	connected atomic.Bool
+	tried     atomic.Bool   // a first connection was made, or failed
+	last      atomic.Bool   // a safe value is to be written at a clean stop
+	linked    chan struct{} // a hint that connected, tried or the lease changed
+	turn      chan struct{} // held by what writes to the device
 	polled    chan struct{} // closed when nothing is read any more
+	secured   chan struct{} // closed when no command is written any more
 }
 
 // session runs the channel for one lease. It returns why the lease was lost, or
 // nil after a clean stop because ctx ended.
 func (r *Runner) session(ctx context.Context, lease scripts.Lease, start time.Time) error {
-	s := &session{r: r, lease: lease, log: r.log, polled: make(chan struct{})}
+	s := &session{r: r, lease: lease, log: r.log, linked: make(chan struct{}, 1), turn: make(chan struct{}, 1),
+		polled: make(chan struct{}), secured: make(chan struct{})}
 	s.ctx, s.end = context.WithCancelCause(ctx)
 	s.writes, s.sever = context.WithCancel(context.WithoutCancel(ctx))
 	sends, hush := context.WithCancel(context.WithoutCancel(ctx))
@@ -59,7 +67,7 @@ func (r *Runner) session(ctx context.Context, lease scripts.Lease, start time.Ti
 	s.open()
 
 	keeping, guarding, watching := s.start(s.keep), s.start(s.guard), s.start(s.watch)
-	reading, commanding := s.start(s.read), s.start(s.command)
+	reading, commanding, beating := s.start(s.read), s.start(s.command), s.start(s.beat)
 	sending := s.start(func() { s.send(sends) })
 	<-s.ctx.Done()
 
@@ -68,7 +76,7 @@ func (r *Runner) session(ctx context.Context, lease scripts.Lease, start time.Ti
 		s.sever()
 		hush()
 		s.stopDriver(reading, commanding)
-		within(drainTime, guarding, watching, keeping, sending) // they end; what hangs in the store is fenced
+		within(drainTime, guarding, watching, keeping, sending, beating) // they end; what hangs in the store is fenced
 		r.mu.Lock()
 		s.tenure.mu.Lock()
 		r.until = s.tenure.until
@@ -79,7 +87,11 @@ func (r *Runner) session(ctx context.Context, lease scripts.Lease, start time.Ti
 	}
 
 	began := time.Now()
-	within(drainTime, s.polled, commanding)
+	drain := drainTime
+	if s.last.Load() {
+		drain = safeTime
+	}
+	within(drain, s.polled, commanding)
 	s.sever()
 	r.account(s.queue.finish())
 	stopped := make(chan bool, 1)
@@ -90,7 +102,7 @@ func (r *Runner) session(ctx context.Context, lease scripts.Lease, start time.Ti
 		r.status.lost(left)
 		r.log.Error("stopped with samples that could not be stored", "samples", left)
 	}
-	quiet := within(flushTime-time.Since(began), guarding, watching, keeping)
+	quiet := within(flushTime-time.Since(began), guarding, watching, keeping, beating)
 	// A driver that hangs may still act on the device: then the lease is left
 	// to run out instead.
 	if <-stopped && flushed && quiet {

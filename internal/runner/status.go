@@ -177,5 +177,11 @@ func (s *status) command() {
 	s.mu.Unlock()
 }
 
+func (s *status) beat() {
+	s.mu.Lock()
+	s.now.Beats++
+	s.mu.Unlock()
+}
+
 // fields returns the status as it is stored.
 func (s *status) fields() []scripts.Field { return scripts.StatusFields(s.get()) }

@@ -1,5 +1,5 @@
 -- alarm_desk: what a person does with an alarm
--- @version 1.1.0
+-- @version 1.2.0
 -- @include alarm
 --
 -- @form ack <now> <generation> <alarm id> <by> <comment>

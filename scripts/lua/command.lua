@@ -1,5 +1,5 @@
 -- command: the life of a command after somebody asked for it
--- @version 1.1.0
+-- @version 1.2.0
 -- @include command
 --
 -- @form time <now> <generation>
@@ -21,16 +21,27 @@
 --   Ends what was not claimed yet.
 -- @form expire <now> <generation> <id> <claimed before 1|0>
 --   Ends what was not claimed yet and whose time is over. claimed before as above.
--- @reply the code and the command's record as name, value, …; the time for time
+-- @form record <now> <generation> <id> <token> <model> <control> <channel> <point> <value> <epoch> <state> <reason> <detail> <read back> <ms ago>
+--   Records what the channel's owner does by itself: the safe value of a control.
+--   executing, with the owner's epoch, before it is written, and a final state
+--   after that, for which there need be no record before. ms ago is when it began.
+-- @form held <now> <generation> <channel>
+--   Answers how long ago each control that has a safe value was last operated, or
+--   whoever operated it last said that it is alive.
+-- @form alive <now> <generation> <origin>
+--   The origin of commands says that it is alive: it stands behind what it gave.
+-- @reply the code and the command's record as name, value, …; the time for time; point, ms, … for held
 -- @code OK         it is so now
 -- @code REJECTED   (submit) recorded, and will not be executed; the record says why
 -- @code DUPLICATE  (submit) known already; the record is the first one's
 -- @code NO         not possible in the state that the record shows
 -- @code LATE       (submit) the command's time is over; nothing is recorded
--- @code FENCED     (claim) another engine owns the channel
+-- @code FENCED     (claim, record) another engine owns the channel
 -- @code NOTFOUND   there is no such command
 -- @code INVALID    there is no such operation
--- @keys r comsrv:<channel>:fence  (claim) the epoch of the channel's owner
+-- @keys r  comsrv:<channel>:fence  (claim, record) the epoch of the channel's owner
+-- @keys rw cmd:<channel>:held      point → when a control with a safe value was last operated, and by what origin
+-- @keys rw cmd:sources             origin → when it last said that it is alive
 local op, id = ARGV[1], ARGV[4]
 local refusal = guard(ARGV[3])
 if refusal then return refusal end
@@ -45,7 +56,46 @@ if op == 'submit' then
     origin = ARGV[9], user = ARGV[10], timeout = math.max(left, 0) }, true)
 end
 
+if op == 'alive' then
+  redis.call('HSET', P .. 'cmd:sources', id, now)
+  return { 'OK' }
+end
+
+if op == 'held' then
+  local r, all = { 'OK' }, redis.call('HGETALL', P .. 'cmd:' .. id .. ':held')
+  for i = 1, #all, 2 do
+    local at, origin = string.match(all[i + 1], '^(%d+) (.*)$')
+    at = number(at)
+    if at then
+      local alive = number(redis.call('HGET', P .. 'cmd:sources', origin))
+      r[#r + 1] = all[i]
+      r[#r + 1] = string.format('%.0f', tonumber(now) - math.max(at, alive or at))
+    end
+  end
+  return r
+end
+
 local c = command_load(id)
+
+if op == 'record' then
+  local token, channel, epoch, state = ARGV[5], ARGV[8], ARGV[11], ARGV[12]
+  if epoch ~= '' and redis.call('HGET', P .. 'comsrv:' .. channel .. ':fence', 'epoch') ~= epoch then return { 'FENCED' } end
+  if c and c.token ~= token then return command_reply('NO', c) end
+  if c and c.state == state then return command_reply('OK', c) end
+  if c and FINAL[c.state] and c.state ~= 'unknown' then return command_reply('NO', c) end
+  if not c then
+    local created = string.format('%.0f', tonumber(now) - tonumber(ARGV[16]))
+    c = { id = id, token = token, epoch = epoch, model = ARGV[6], control = ARGV[7], channel = channel, point = ARGV[9],
+      value = ARGV[10], origin = 'failsafe', user = '', created = created, deadline = created }
+    if state == 'executing' then -- so that the next owner ends it, should this one not come to it
+      c.entry = redis.call('XADD', P .. 'cmd:' .. channel .. ':queue', '*', 'id', id, 'point', c.point, 'value', c.value)
+    end
+    command_store(c, 0)
+  end
+  c.read_back = ARGV[15]
+  command_move(now, c, state, ARGV[13], ARGV[14])
+  return command_reply('OK', c)
+end
 
 -- Ends a queued command that the caller claimed before.
 local function went_back()
@@ -83,6 +133,9 @@ if op == 'claim' then
     command_move(now, c, 'rejected', reason, detail)
     return command_reply('NO', c)
   end
+  if again.policy and field(again.policy, 'safe') ~= nil then -- from now on somebody has to stand behind it
+    redis.call('HSET', P .. 'cmd:' .. channel .. ':held', c.point, now .. ' ' .. c.origin)
+  end
   c.epoch, c.token = epoch, token
   command_move(now, c, 'executing', '', '')
   return command_reply('OK', c)
@@ -92,7 +145,7 @@ if not c then return { 'NOTFOUND' } end
 if op == 'finish' then
   local token, state = ARGV[5], ARGV[6]
   -- who claimed it and knows what became of it keeps it from being executed again
-  local back = ARGV[10] == '1' and c.token == '' and (c.state == 'queued' or c.state == 'unknown')
+  local back = ARGV[10] == '1' and c.token == '' and (c.state == 'queued' or c.state == 'unknown' or c.state == 'superseded')
   if c.token ~= token and not back then return command_reply('NO', c) end
   if c.state == state then return command_reply('OK', c) end
   -- unknown may still be settled by whoever executed it

@@ -1,12 +1,13 @@
 -- site_config: definitions of models, points, alarm rules and rules
--- @version 1.1.0
+-- @version 1.2.0
 -- @include base
 --
 -- Changes mapping:version where something that batches are resolved with has
 -- changed.
 --
 -- @form model <now> <generation> <id> <json> <enabled 1|0> [<kind> <name> <channel:point> …]
---   Defines a model and its bindings. An empty json stands for none.
+--   Defines a model and its bindings. An empty json stands for none. With the
+--   kind policy, what follows the name is the JSON of that control's policy.
 -- @form points <now> <generation> <channel> [<point> <json> …]
 --   Defines all points of a channel.
 -- @form alarm_rule <now> <generation> <model> <point> <rule> <json>
@@ -132,18 +133,25 @@ end
 
 if op == 'model' then
   local key = P .. 'model:' .. id
-  local fields = { json = ARGV[5] }
-  for i = 7, #ARGV, 3 do fields['binding:' .. ARGV[i + 1]] = ARGV[i] .. ':' .. ARGV[i + 2] end
+  local fields, bindings = { json = ARGV[5] }, {}
+  for i = 7, #ARGV, 3 do
+    if ARGV[i] == 'policy' then
+      fields['policy:' .. ARGV[i + 1]] = ARGV[i + 2]
+    else
+      fields['binding:' .. ARGV[i + 1]] = ARGV[i] .. ':' .. ARGV[i + 2]
+      bindings[#bindings + 1] = { kind = ARGV[i], name = ARGV[i + 1], source = ARGV[i + 2] }
+    end
+  end
   local enabled = redis.call('SISMEMBER', P .. 'model:enabled', id) == 1
   if same_hash(key, fields) and enabled == (ARGV[6] == '1') then
     -- the definition is the same; make sure that the mapping still follows it
     local complete = true
-    for i = 7, #ARGV, 3 do
+    for _, b in ipairs(bindings) do
       local found = false
-      for _, t in ipairs(targets_of(ARGV[i + 2])) do found = found or t == id .. ':' .. ARGV[i + 1] end
+      for _, t in ipairs(targets_of(b.source)) do found = found or t == id .. ':' .. b.name end
       complete = complete and found
-      if ARGV[i] == 'control' or ARGV[i] == 'adjustment' then
-        complete = complete and redis.call('HGET', P .. 'mapping:m2c', id .. ':' .. ARGV[i + 1]) == ARGV[i + 2]
+      if b.kind == 'control' or b.kind == 'adjustment' then
+        complete = complete and redis.call('HGET', P .. 'mapping:m2c', id .. ':' .. b.name) == b.source
       end
     end
     if complete then return { 'OK', '0' } end
@@ -152,10 +160,10 @@ if op == 'model' then
   unbind_model(key, fields)
   redis.call('DEL', key)
   for name, value in pairs(fields) do redis.call('HSET', key, name, value) end
-  for i = 7, #ARGV, 3 do
-    bind(ARGV[i + 2], id .. ':' .. ARGV[i + 1])
-    if ARGV[i] == 'control' or ARGV[i] == 'adjustment' then
-      redis.call('HSET', P .. 'mapping:m2c', id .. ':' .. ARGV[i + 1], ARGV[i + 2])
+  for _, b in ipairs(bindings) do
+    bind(b.source, id .. ':' .. b.name)
+    if b.kind == 'control' or b.kind == 'adjustment' then
+      redis.call('HSET', P .. 'mapping:m2c', id .. ':' .. b.name, b.source)
     end
   end
   redis.call(ARGV[6] == '1' and 'SADD' or 'SREM', P .. 'model:enabled', id)

@@ -1,4 +1,5 @@
 -- @include base
+-- @include condition
 -- @include notify
 -- The life of an alarm. A rule and point have at most one open record; its id
 -- and status stand in alarm:open under "<model>:<point>:<rule>", so that one
@@ -13,17 +14,6 @@
 -- @keys p  alarm:new                    the id of an alarm that was raised
 local ALARM_KEPT = 2592000 -- seconds that a closed record stays: 30 days
 local ALARM_JOURNAL = 100000 -- entries
-
--- a <operator> b, on values with six decimals. Unknown operators answer nil.
-local function compare(a, operator, b)
-  if operator == '>' then return a > b end
-  if operator == '>=' then return a >= b end
-  if operator == '<' then return a < b end
-  if operator == '<=' then return a <= b end
-  if operator == '==' then return math.abs(a - b) < 0.0000005 end
-  if operator == '!=' then return math.abs(a - b) >= 0.0000005 end
-  return nil
-end
 
 -- The threshold that a raised alarm has to come back past, with six decimals as
 -- values have: 0.3 - 0.1 is not 0.2 in binary.

@@ -1,4 +1,5 @@
 -- @include base
+-- @include condition
 -- The life of a command. Its record is command:<id>; every transition goes to
 -- command:journal. A command is executed only from cmd:<channel>:queue, and
 -- only after it was claimed.
@@ -12,10 +13,11 @@
 -- @keys w  commands:counter                 makes the ids of commands that bring none
 -- @keys rw cmd:<channel>:queue              the commands to execute
 -- @keys wp cmd:<channel>:control            the last value of each point, for others to read
--- @keys r  model:<id>                       whether the model exists
+-- @keys rw cmd:<channel>:latest             the newest command of each point, which takes the place of the one before
+-- @keys r  model:<id>                       whether the model exists; policies of controls; where a point comes from
 -- @keys r  model:enabled                    whether it may be commanded
 -- @keys r  mapping:m2c                      the point of the control
--- @keys r  point:<channel>                  the limits and the kind of the point
+-- @keys r  point:<channel>                  the limits, the labels and the kind of the point
 -- @keys r  comsrv:<channel>:<owner|status>  whether somebody executes its commands
 local COMMAND_KEPT = 86400 -- seconds that a record stays after its final state
 local COMMAND_JOURNAL = 100000 -- entries
@@ -45,6 +47,15 @@ local function command_reply(code, c)
   return r
 end
 
+-- Writes the record of a new command, all but its state. timeout in ms.
+local function command_store(c, timeout)
+  local key = P .. 'command:' .. c.id
+  redis.call('HSET', key, 'id', c.id, 'model', c.model, 'control', c.control, 'channel', c.channel,
+    'point', c.point, 'value', c.value, 'origin', c.origin, 'user', c.user, 'created', c.created, 'deadline', c.deadline, 'entry', c.entry or '')
+  -- a net under commands that never reach a final state: the longest life plus what is kept
+  redis.call('EXPIRE', key, math.floor(timeout / 1000) + 2 * COMMAND_KEPT)
+end
+
 -- Stores a new state and tells everybody.
 local function command_move(now, c, state, reason, detail)
   c.state, c.reason, c.detail, c.updated = state, reason, detail, now
@@ -65,8 +76,58 @@ local function command_move(now, c, state, reason, detail)
   redis.call('PUBLISH', P .. 'command:journal', c.id)
 end
 
+-- Why nobody would execute a command, as code and text, or nil. need_owner is
+-- false for those who may also command channels of other programs.
+local function command_unowned(channel, need_owner)
+  if redis.call('EXISTS', P .. 'comsrv:' .. channel .. ':owner') == 0
+    and (need_owner or redis.call('EXISTS', P .. 'comsrv:' .. channel .. ':status') == 1) then
+    return 'channel_stopped', 'no engine runs channel ' .. channel
+  end
+  return nil
+end
+
+-- What the point's labels say against a value, where it takes no other values.
+local function enum_refusal(p, target, v, value)
+  if field(p, 'enum') ~= true then return nil end
+  local labels = field(p, 'labels')
+  if type(labels) ~= 'table' then
+    return 'bad_point', target .. ' takes the values of its labels only, and has none'
+  end
+  local whole = math.floor(v + 0.5)
+  if math.abs(v - whole) < 0.0000005 and type(labels[string.format('%.0f', whole)]) == 'string' then return nil end
+  return 'enum', value .. ' is none of the labelled values of ' .. target
+end
+
+-- Why an interlock forbids to operate the control now, as text, or nil. What
+-- cannot be judged, for a value is missing, bad or read by nobody, forbids too.
+local function interlock_refusal(policy)
+  local list = field(policy, 'interlocks')
+  if list == nil then return nil end
+  if type(list) ~= 'table' or #list == 0 then return 'the list of interlocks cannot be read' end
+  for n, i in ipairs(list) do
+    local name = 'interlock ' .. string.format('%d', n)
+    if type(i) ~= 'table' then return name .. ' cannot be read' end
+    if type(field(i, 'name')) == 'string' then name = name .. ' (' .. i.name .. ')' end
+    local model, point, operator = field(i, 'model_id'), field(i, 'point_name'), field(i, 'operator')
+    local threshold = number(field(i, 'threshold'))
+    if type(model) ~= 'string' or type(point) ~= 'string' or not threshold or compare(0, operator, 0) == nil then
+      return name .. ' cannot be read'
+    end
+    local what = name .. ': ' .. model .. ':' .. point
+    local v, quality = point_value(model, point)
+    if not v then return what .. (quality and (' is ' .. quality) or ' is not known') end
+    local bound = redis.call('HGET', P .. 'model:' .. model, 'binding:' .. point)
+    local channel = bound and string.match(bound, '^%a+:([^:]+):[^:]+$')
+    if channel and command_unowned(channel, false) then return what .. ' is not current: no engine runs channel ' .. channel end
+    if compare(v, operator, threshold) then
+      return what .. ' is ' .. stored(v) .. ', which is ' .. operator .. ' ' .. stored(threshold)
+    end
+  end
+  return nil
+end
+
 -- Why a command must not be given, as code and text, or nil. Fills in channel
--- and point, and the stored form of the value.
+-- and point, the stored form of the value, and the policy of the control.
 local function command_refusal(c)
   local v = number(c.value)
   if not v then return 'not_finite', 'the value is not a finite decimal number' end
@@ -107,17 +168,20 @@ local function command_refusal(c)
         return 'step', c.value .. ' is not on the step ' .. stored(step) .. ' of ' .. target
       end
     end
+    local reason, detail = enum_refusal(p, target, v, c.value)
+    if reason then return reason, detail end
   end
-  return nil
-end
-
--- Why nobody would execute a command, as code and text, or nil. need_owner is
--- false for those who may also command channels of other programs.
-local function command_unowned(channel, need_owner)
-  if redis.call('EXISTS', P .. 'comsrv:' .. channel .. ':owner') == 0
-    and (need_owner or redis.call('EXISTS', P .. 'comsrv:' .. channel .. ':status') == 1) then
-    return 'channel_stopped', 'no engine runs channel ' .. channel
+  text = redis.call('HGET', P .. 'model:' .. c.model, 'policy:' .. c.control)
+  if not text then return nil end
+  c.policy = decode(text)
+  if not c.policy then return 'bad_policy', 'the policy of ' .. c.model .. ':' .. c.control .. ' is not JSON' end
+  local safe = number(field(c.policy, 'safe'))
+  if field(c.policy, 'safe') ~= nil and not safe then
+    return 'bad_policy', 'the safe value of ' .. c.model .. ':' .. c.control .. ' is not a number'
   end
+  if safe and stored(safe) == c.value then return nil end -- nothing forbids the way back
+  local forbidden = interlock_refusal(c.policy)
+  if forbidden then return 'interlock', forbidden end
   return nil
 end
 
@@ -141,6 +205,19 @@ end
 -- keys of two origins never meet.
 local function command_key(origin, key)
   return P .. 'command:key:' .. string.gsub(string.gsub(origin, '%%', '%%25'), ':', '%%3A') .. ':' .. key
+end
+
+-- Ends the command that waits for the same point: the newer one takes its place.
+-- What was claimed is not touched.
+local function command_supersede(now, c)
+  local latest = P .. 'cmd:' .. c.channel .. ':latest'
+  local before = redis.call('HGET', latest, c.point)
+  redis.call('HSET', latest, c.point, c.id)
+  if c.policy and field(c.policy, 'queue') == true then return end -- each of them is executed
+  local old = before and before ~= c.id and command_load(before)
+  if old and old.state == 'queued' and old.channel == c.channel and old.point == c.point then
+    command_move(now, old, 'superseded', 'superseded', 'by ' .. c.id)
+  end
 end
 
 -- Records a command and queues it, or records why not. c: id (empty: one is
@@ -168,10 +245,7 @@ local function command_submit(now, c, need_owner)
     command_sweep(now, queue)
     c.entry = redis.call('XADD', queue, '*', 'id', c.id, 'point', c.point, 'value', c.value)
   end
-  redis.call('HSET', key, 'id', c.id, 'model', c.model, 'control', c.control, 'channel', c.channel,
-    'point', c.point, 'value', c.value, 'origin', c.origin, 'user', c.user, 'created', now, 'deadline', c.deadline, 'entry', c.entry or '')
-  -- a net under commands that never reach a final state: the longest life plus what is kept
-  redis.call('EXPIRE', key, math.floor(c.timeout / 1000) + 2 * COMMAND_KEPT)
+  command_store(c, c.timeout)
   if c.key ~= '' then redis.call('SET', idempotency, c.id, 'EX', math.floor(c.timeout / 1000) + COMMAND_KEPT) end
   local ok, err = pcall(command_move, now, c, reason and 'rejected' or 'queued', reason or '', detail or '')
   if not ok then -- the caller is told that it failed: then nobody must execute it
@@ -180,6 +254,7 @@ local function command_submit(now, c, need_owner)
     error(err)
   end
   if reason then return command_reply('REJECTED', c) end
+  pcall(command_supersede, now, c) -- an older one that stays is executed first: never the reason to fail
   redis.pcall('HSET', P .. 'cmd:' .. c.channel .. ':control', c.point, c.value) -- for others to read: never the reason to fail
   redis.call('PUBLISH', P .. 'cmd:' .. c.channel .. ':control', c.point .. ':' .. c.value)
   return command_reply('OK', c)

@@ -1,6 +1,7 @@
 -- @include base
 -- @include alarm
 -- @include command
+-- @include condition
 -- @include notify
 -- The rule engine. A rule acts when its conditions become true, not for every
 -- sample while they stay true: rules:state keeps what they were.
@@ -8,10 +9,7 @@
 -- @keys r  rule:<id>        conditions, actions, whether it is disabled
 -- @keys rw rules:state      what the conditions were
 -- @keys w  rule:stats:<id>  how often it acted, and when
--- @keys r  modsrv:<model>:<measurement|signal|control|adjustment|quality>  what a condition looks at
 -- @keys r  <key>            a hash that a condition names itself, by key and field
-local KINDS = { 'measurement', 'signal', 'control', 'adjustment' }
-
 -- The value that a condition looks at, as a number; nil when there is none or
 -- its quality is not good enough to decide on.
 local function rule_value(c)
@@ -22,13 +20,7 @@ local function rule_value(c)
   if key and name then return number(redis.call('HGET', P .. key, name)) end
   local model, point = field(c, 'model_id'), field(c, 'point_name')
   if not model or not point then return nil end
-  local quality = redis.call('HGET', P .. 'modsrv:' .. model .. ':quality', point)
-  if quality and quality ~= 'uncertain' and quality ~= 'substituted' then return nil end
-  for _, kind in ipairs(KINDS) do
-    local v = redis.call('HGET', P .. 'modsrv:' .. model .. ':' .. kind, point)
-    if v then return number(v) end
-  end
-  return nil
+  return (point_value(model, point))
 end
 
 -- true, false, or nil where a value is missing and nothing can be decided. One

@@ -1,0 +1,99 @@
+package runner
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"strconv"
+
+	"github.com/voltageems/voltage/channel"
+	"github.com/voltageems/voltage/model"
+	"github.com/voltageems/voltage/scripts"
+)
+
+// write writes the safe value of a control, once. The device may be told so
+// several times, as a safe value is the same every time.
+func (l *lane) write(c *standing) {
+	s, r := l.s, l.s.r
+	point := r.ch.Points[r.index[c.Point]]
+	value := *c.Policy.Safe
+	if c.id == "" {
+		l.count++
+		c.id, c.token, c.began = "failsafe-"+rand.Text(), s.lease.Epoch+"-"+strconv.Itoa(l.count), r.clock.Now()
+		s.log.Warn("writing the safe value of a control", "control", c.Model+":"+c.Control, "point", c.Point, "value", value, "reason", c.due)
+		if err := l.announce(c); errors.Is(err, scripts.ErrFenced) {
+			s.end(err)
+			return
+		}
+	}
+	res := result{id: c.id, token: c.token, safe: &ownWrite{Failsafe: c.Failsafe, lease: s.lease, reason: c.due, began: c.began}}
+	if reason, detail := refusal(&point, value); reason != "" {
+		res.end(model.CommandFailed, reason, detail)
+	} else {
+		limit := max(4*r.ch.Timeout, point.ReadBackWithin()+r.ch.Timeout)
+		s.perform(channel.Write{Point: point, Value: value}, min(limit, s.left()), &res)
+	}
+	c.tries++
+	c.next = r.clock.Now().Add(backoff(c.tries-1, safeRetry))
+	switch {
+	case res.state.OK():
+		c.safe = true
+	case c.due == stopped: // there is no other try
+	case res.reason == "not_sent", res.reason == "not_connected", res.state == model.CommandExpired:
+		return // and again: nothing was sent
+	case res.state == model.CommandUnknown && c.tries < safeTries:
+		c.sent = true
+		return
+	}
+	level := s.log.Info
+	if !c.safe {
+		level = s.log.Error
+	}
+	level("safe value "+string(res.state), "control", c.Model+":"+c.Control, "point", c.Point, "value", value, "reason", c.due, "detail", res.detail)
+	r.results.add(res)
+	// What failed is tried again when it would be due again.
+	*c = standing{Failsafe: c.Failsafe, at: r.clock.Now(), safe: c.safe, lost: c.lost}
+}
+
+// announce records that the value is going to be written, so that it is in the
+// journal whatever happens, and that the lease holds. A store that does not
+// answer holds nothing up.
+func (l *lane) announce(c *standing) error {
+	s, r := l.s, l.s.r
+	if c.due == storeLost || c.due == stopped {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, min(askTime, r.lead()))
+	defer cancel()
+	_, err := await(ctx, func() (struct{}, error) {
+		return struct{}{}, r.cfg.Plane.RecordFailsafe(ctx, s.lease, scripts.FailsafeRecord{Failsafe: c.Failsafe, ID: c.id, Token: c.token,
+			State: model.CommandExecuting, Reason: c.due})
+	})
+	return err
+}
+
+// finish writes what is to be written when the channel is stopped cleanly.
+func (l *lane) finish() {
+	s := l.s
+	defer func() {
+		for _, c := range l.standings {
+			if c.id != "" && !c.sent {
+				s.r.results.add(result{id: c.id, token: c.token, state: model.CommandFailed, reason: "not_sent",
+					detail: "the engine stopped or lost the channel before the device could be reached",
+					safe:   &ownWrite{Failsafe: c.Failsafe, lease: s.lease, reason: c.due, began: c.began}})
+			}
+		}
+	}()
+	cause := context.Cause(s.ctx)
+	if errors.Is(cause, scripts.ErrFenced) || errors.Is(cause, errLeaseOver) {
+		return
+	}
+	for _, c := range l.standings {
+		if c.Policy.SafeOnStop && !c.safe && s.connected.Load() && s.left() > 0 {
+			if c.due == "" {
+				c.ask(stopped)
+			}
+			l.write(c)
+		}
+	}
+}
