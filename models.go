@@ -184,6 +184,10 @@ func (e *Engine) modelProblems(d scripts.Definitions) []string {
 			}
 			return d.Point(ref)
 		}) {
+			if len(f.field) == 2 { // the name of a point
+				say("%v: %s", f.field[1], f.text)
+				continue
+			}
 			say("%s", f.text)
 		}
 		for _, name := range slices.Sorted(maps.Keys(m.Points)) {

@@ -89,8 +89,8 @@ func TestProblemsOfModels(t *testing.T) {
 	for _, want := range []string{
 		"model pcs1: its parent plant does not exist",
 		"model pcs1: control power_setpoint of template pcs is not bound",
-		"model pcs1: 1:1 is bound twice: as ac_voltage and as active_power",
-		"model pcs1: it is in V, and point 1:1 in kW",
+		"model pcs1: active_power: 1:1 is bound twice: as ac_voltage and as active_power",
+		"model pcs1: ac_voltage: it is in V, and point 1:1 in kW",
 		"model pcs1: calculation odd: there is no meter9.power",
 		"model pcs1: measurement ac_current is bound to 9:1, which does not exist",
 	} {
