@@ -27,6 +27,7 @@ func (h *Handler) routes() []route {
 		{"GET", "/channels/{id}", h.channel},
 		{"GET", "/channels/{id}/values", h.channelValues},
 		{"POST", "/channels/{id}/read", h.demand},
+		{"GET", "/servers", h.servers},
 		{"GET", "/models", h.models},
 		{"GET", "/models/{id}", h.model},
 		{"GET", "/models/{id}/values", h.modelValues},
