@@ -413,7 +413,7 @@ func TestEveryDescribedStatus(t *testing.T) {
 		"command":       {target: "/commands/c1", change: func(s *fakeSite) { s.commands["c1"] = model.CommandResult{ID: "c1", State: model.CommandQueued} }},
 		"channel":       {target: "/channels/1001"}, "channelValues": {target: "/channels/1001/values"},
 		"demand": {target: "/channels/1001/read", body: `{"points":["1"]}`},
-		"model": {target: "/models/pv"}, "modelValues": {target: "/models/pv/values"},
+		"model":  {target: "/models/pv"}, "modelValues": {target: "/models/pv/values"},
 		"alarm": {target: "/alarms/2"}, "acknowledgeAlarm": {target: "/alarms/2/ack"}, "closeAlarm": {target: "/alarms/2/close"},
 		"script": {target: "/scripts/data_sync"}, "scriptSource": {target: "/scripts/data_sync/source"},
 		"verifyScript": {target: "/scripts/data_sync/verify", body: source}, "activateScript": {target: "/scripts/data_sync/activate", body: source},

@@ -113,6 +113,7 @@ func TestRoutes(t *testing.T) {
 		{"POST", "/channels/1001/read", `{"point":["1"]}`, 400, []string{"the only field is points"}},
 		{"POST", "/channels/a%2Fb/read", "", 400, []string{"channel: id"}},
 		{"GET", "/channels/1001/read", "", 405, nil},
+		{"GET", "/servers", "", 200, []string{`{"servers":[{"id":"`, `"serving":`, `"failures":`}},
 		{"GET", "/models", "", 200, []string{`{"models":[{"id":"meter","name":"Grid meter","enabled":true,`, `"id":"weather","name":"weather","enabled":false`}},
 		{"GET", "/models/pv", "", 200, []string{`"id":"pv"`, `"labels":{"0":"Off"`, `"power_limit":{"kind":"control","unit":"%","min":0,"max":100}`}},
 		{"GET", "/models/none", "", 404, []string{"there is no model none"}},

@@ -21,6 +21,11 @@ import (
 func (s *fakeSite) ScriptStats() []scripts.ScriptStats { return nil }
 
 func (s *fakeSite) Servers() []model.ServerStatus {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.boom {
+		panic("boom")
+	}
 	return []model.ServerStatus{{ID: "scada", Serving: true}, {ID: "panel", Failures: 3}}
 }
 

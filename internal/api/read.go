@@ -43,6 +43,11 @@ func (h *Handler) channels(w http.ResponseWriter, r *http.Request) error {
 	return h.ok(w, map[string]any{"channels": list(channels)})
 }
 
+// servers asks nobody: this process runs them.
+func (h *Handler) servers(w http.ResponseWriter, _ *http.Request) error {
+	return h.ok(w, map[string]any{"servers": list(h.site.Servers())})
+}
+
 // findChannel returns the channel that the path names.
 func (h *Handler) findChannel(ctx context.Context, r *http.Request) (model.ChannelStatus, error) {
 	id, err := pathID(r, "id", "channel")

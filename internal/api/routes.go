@@ -46,6 +46,7 @@ func (h *Handler) routes() []route {
 		{method: "GET", path: "/channels/{id}", id: "channel", role: viewer, serve: h.channel},
 		{method: "GET", path: "/channels/{id}/values", id: "channelValues", role: viewer, serve: h.channelValues},
 		{method: "POST", path: "/channels/{id}/read", id: "demand", role: operator, serve: h.demand},
+		{method: "GET", path: "/servers", id: "servers", role: viewer, serve: h.servers},
 		{method: "GET", path: "/models", id: "models", role: viewer, serve: h.models},
 		{method: "GET", path: "/models/{id}", id: "model", role: viewer, serve: h.model},
 		{method: "GET", path: "/models/{id}/values", id: "modelValues", role: viewer, serve: h.modelValues},

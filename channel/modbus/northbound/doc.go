@@ -39,8 +39,8 @@
 //	8 offline      the device or its channel does not answer
 //
 // Values of the qualities 0 to 2 are shown. FieldAge shows for how many seconds
-// a value has not been usable: 0 while it is, "not available" when it never was,
-// and the greatest number of its type when that is not enough. It is brought up
+// a value has not been usable: 0 while it is, at least 1 else, "not available" when
+// it never was, and the greatest number of its type when that is not enough. It is brought up
 // to date when its model or channel is read.
 //
 // # Writing

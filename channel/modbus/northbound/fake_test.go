@@ -45,11 +45,15 @@ type fakeSite struct {
 	problem error
 	given   []model.Command
 	hold    chan struct{} // commands wait for it
+	asked   func()        // called when values are asked for
 }
 
 func (f *fakeSite) Values(_ context.Context, id string) (map[string]model.Value, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.asked != nil {
+		f.asked()
+	}
 	if f.err != nil {
 		return nil, f.err
 	}

@@ -50,13 +50,13 @@ type source struct {
 
 	// guarded by image.mu
 	values map[string]model.Value
-	read   time.Time // when values were last read; zero for never
+	read   time.Time // when the last reading of values began; zero for never
 	old    bool      // its points are shown as too old
 
 	// guarded by refresher.mu
 	next    time.Time // when to read it again
 	begun   time.Time // when it was last begun to be read
-	unknown bool      // there is no such model
+	failing bool      // it could not be read; of refresher.run alone
 }
 
 // image is what clients are shown. All of it is consistent under mu, so that a
@@ -93,13 +93,14 @@ func newImage(l *layout, o options, now func() time.Time) *image {
 	return im
 }
 
-// set takes what was read of a source; ok is false when it could not be read.
-func (im *image) set(s *source, values map[string]model.Value, ok bool) {
+// set takes what was read of a source from begun on; ok is false when it could not
+// be read.
+func (im *image) set(s *source, values map[string]model.Value, begun time.Time, ok bool) {
 	im.mu.Lock()
 	defer im.mu.Unlock()
 	now := im.now()
-	if ok {
-		s.values, s.read = values, now
+	if ok { // the values may be as old as the question
+		s.values, s.read = values, begun
 	}
 	im.renderSource(s, now)
 	im.limit(now)
@@ -181,19 +182,23 @@ func (im *image) render(p *point, now time.Time) {
 			p.goodAt = p.from.read
 		}
 		since := p.goodAt
-		if v.Time.After(since) {
+		if v.Time.After(since) && !v.Time.After(now) { // a device's clock may be ahead
 			since = v.Time
 		}
 		failed = !p.encodeAge(data, good, since, now)
 	default:
 		p.usable = good && p.encode(data, v) == nil
+		// Not of a good value that does not fit: its quality would make an old one
+		// look current.
+		last := im.opts.bad == Last && !good
 		switch {
 		case p.usable:
 			p.shown = true
-		case im.opts.bad == Last && p.shown:
-		case im.opts.bad == Last && known && !v.Time.IsZero() && p.encode(data, v) == nil:
+		case last && p.shown:
+		case last && known && !v.Time.IsZero() && p.encode(data, v) == nil:
 			p.shown = true // what the site held before this server began
 		default:
+			p.shown = false
 			failed = im.opts.bad == Fail || !p.address.EncodeMissing(data)
 		}
 	}
@@ -213,6 +218,9 @@ func (im *image) render(p *point, now time.Time) {
 func (p *point) encode(data []byte, v model.Value) error {
 	switch {
 	case p.address.Text():
+		if v.Text == "" && v.Value != 0 {
+			return fmt.Errorf("the value is a number")
+		}
 		p.address.EncodeText(data, v.Text)
 		return nil
 	case v.Text != "":
@@ -232,7 +240,7 @@ func (p *point) encodeAge(data []byte, good bool, since, now time.Time) bool {
 	case since.IsZero():
 		return p.address.EncodeMissing(data)
 	default:
-		seconds = math.Floor(max(0, now.Sub(since).Seconds()))
+		seconds = math.Floor(max(1, now.Sub(since).Seconds())) // 0 would mean good
 	}
 	if p.encodeUnlikeMissing(data, seconds) {
 		return true

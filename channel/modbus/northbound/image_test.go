@@ -1,10 +1,12 @@
 package northbound
 
 import (
+	"bytes"
 	"errors"
 	"log/slog"
 	"math"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -163,11 +165,11 @@ func TestPolicies(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, []uint16{0xFFFF, 5}, got, "the one was never good, the other before the server began")
 	require.ErrorIs(t, last.ReadBits(t.Context(), server.Coil, 0, bits), server.DeviceFailure)
-	last.show(map[string]model.Value{"p": last.good(1), "q": last.good(1e6)})
+	last.show(map[string]model.Value{"p": last.good(1), "q": last.good(6)})
 	last.show(map[string]model.Value{"p": {Quality: model.Offline}})
 	got, err = last.holding(0, 2)
 	require.NoError(t, err)
-	assert.Equal(t, []uint16{1, 5}, got)
+	assert.Equal(t, []uint16{1, 6}, got)
 	require.NoError(t, last.ReadBits(t.Context(), server.Coil, 0, bits))
 	assert.True(t, bits[0])
 }
@@ -232,6 +234,91 @@ func TestAge(t *testing.T) {
 	b.clock.turn(100000 * time.Second)
 	b.show(map[string]model.Value{"p": bad})
 	check(32767, 255)
+}
+
+// What is good and does not fit must not be shown as what was good before: the
+// quality beside it says good.
+func TestLastIsNotWhatDoesNotFit(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, Map{row("holding:0:uint16 range=0..100"), {Address: "holding:1", Model: "m", Point: "p", Field: FieldQuality}}, BadValues(Last))
+	check := func(want ...uint16) {
+		t.Helper()
+		got, err := b.holding(0, 2)
+		require.NoError(t, err)
+		assert.Equal(t, want, got)
+	}
+	for _, much := range []float64{101, 1e6, -1, math.NaN(), math.Inf(1)} {
+		b.show(map[string]model.Value{"p": b.good(5)})
+		check(5, 0)
+		b.show(map[string]model.Value{"p": b.good(much)})
+		check(0xFFFF, 0)
+		b.show(map[string]model.Value{"p": {Value: much, Quality: model.Offline, Time: b.clock.Now()}})
+		check(0xFFFF, 8)
+	}
+}
+
+func TestNumberAtAnAddressOfText(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, Map{row("holding:0:string2")}, BadValues(Fail))
+	b.show(map[string]model.Value{"p": {Time: b.clock.Now()}})
+	_, err := b.holding(0, 2)
+	require.NoError(t, err, "an empty text")
+	b.show(map[string]model.Value{"p": b.good(5)})
+	_, err = b.holding(0, 2)
+	require.ErrorIs(t, err, server.DeviceFailure)
+}
+
+// Age 0 means good, so what is not good is at least one second old, whatever the
+// device's clock says.
+func TestAgeOfWhatIsNotGoodIsNotZero(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, Map{{Address: "holding:0", Model: "m", Point: "p", Field: FieldAge}})
+	for _, at := range []time.Duration{0, -time.Millisecond, time.Hour} {
+		b.show(map[string]model.Value{"p": {Quality: model.Offline, Time: b.clock.Now().Add(at)}})
+		got, err := b.holding(0, 1)
+		require.NoError(t, err)
+		assert.NotZero(t, got[0], "%s", at)
+	}
+	b.show(map[string]model.Value{"p": b.good(1)})
+	b.clock.turn(time.Minute)
+	b.show(map[string]model.Value{"p": {Quality: model.Offline, Time: b.clock.Now().Add(time.Hour)}})
+	got, err := b.holding(0, 1)
+	require.NoError(t, err)
+	assert.Equal(t, []uint16{60}, got, "since it was good here")
+}
+
+// Values are as old as the question for them, not as its answer.
+func TestStaleCountsFromTheQuestion(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, Map{row("holding:0")}, Stale(10*time.Second))
+	b.site.asked = func() { b.clock.turn(4 * time.Second) }
+	b.show(map[string]model.Value{"p": b.good(5)})
+	b.clock.turn(6 * time.Second)
+	got, err := b.holding(0, 1)
+	require.NoError(t, err)
+	assert.Equal(t, []uint16{5}, got)
+	b.clock.turn(time.Millisecond)
+	got, err = b.holding(0, 1)
+	require.NoError(t, err)
+	assert.Equal(t, []uint16{0xFFFF}, got)
+}
+
+// One source that cannot be read among others that can is told once.
+func TestSourceThatFailsIsToldOnce(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, Map{row("holding:0"), {Address: "holding:1", Model: "n", Point: "p"}})
+	var log bytes.Buffer
+	b.refresher.log = slog.New(slog.NewTextHandler(&log, nil))
+	bad, good := b.image.sources[0], b.image.sources[1]
+	for range 5 {
+		b.site.err = errors.New("corrupt")
+		b.refresher.read(t.Context(), bad)
+		b.site.err = nil
+		b.refresher.read(t.Context(), good)
+	}
+	assert.Equal(t, 1, strings.Count(log.String(), "\n"), log.String())
+	b.refresher.read(t.Context(), bad)
+	assert.Equal(t, 2, strings.Count(log.String(), "\n"), log.String())
 }
 
 func BenchmarkRead125(b *testing.B) {

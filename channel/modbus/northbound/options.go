@@ -32,7 +32,8 @@ const (
 	// Fail answers requests for such a value with exception 4.
 	Fail Bad = "exception"
 	// Last shows the last good value, for clients that look at the quality, which
-	// is a row of its own. Without one it is not available.
+	// is a row of its own. Without one it is not available; nor is a good value that
+	// does not fit, for its quality would make an older one look current.
 	Last Bad = "last"
 )
 

@@ -33,7 +33,7 @@ type refresher struct {
 
 	began    time.Time
 	checked  time.Time
-	failing  bool
+	failing  int // how many sources cannot be read
 	problems []string
 
 	mu     sync.Mutex // guards next of the sources
@@ -105,7 +105,7 @@ func (r *refresher) run(ctx context.Context) {
 			continue
 		}
 		r.read(ctx, s)
-		if now := r.clock.Now(); now.Sub(r.checked) >= checkPeriod && !r.failing {
+		if now := r.clock.Now(); now.Sub(r.checked) >= checkPeriod && r.failing < len(r.image.sources) {
 			r.checked = now
 			r.check(ctx, now)
 		}
@@ -120,8 +120,8 @@ func (r *refresher) read(ctx context.Context, s *source) {
 		period = o.stale / 3 // a sign of life; changes come by Watch
 	}
 	r.mu.Lock()
-	s.begun = r.clock.Now()
-	s.next = s.begun.Add(period)
+	begun := r.clock.Now()
+	s.begun, s.next = begun, begun.Add(period)
 	r.mu.Unlock()
 	bound, cancel := context.WithTimeout(ctx, min(o.stale/2, 5*time.Second))
 	defer cancel()
@@ -132,27 +132,35 @@ func (r *refresher) read(ctx context.Context, s *source) {
 	} else {
 		values, err = r.north.ChannelValues(bound, s.channel)
 	}
-	unknown := errors.Is(err, channel.ErrNoModel)
-	if unknown {
+	if errors.Is(err, channel.ErrNoModel) {
 		err = nil // it is known for certain that there are no values
 	}
 	if ctx.Err() != nil {
 		return
 	}
-	r.image.set(s, values, err == nil)
+	r.image.set(s, values, begun, err == nil)
 	r.mu.Lock()
-	s.unknown = unknown
 	if again := r.clock.Now().Add(time.Second); err != nil && s.next.After(again) {
 		s.next = again
 	}
 	r.mu.Unlock()
+	r.tell(s, err)
+}
+
+// tell logs the first source that cannot be read, and that all can be again.
+func (r *refresher) tell(s *source, err error) {
 	switch {
-	case err != nil && !r.failing:
-		r.failing = true
-		r.log.Warn("values cannot be read; they are not shown for longer than the time in stale", "stale", o.stale, "error", err)
-	case err == nil && r.failing:
-		r.failing = false
-		r.log.Info("values can be read again")
+	case err != nil && !s.failing:
+		s.failing = true
+		if r.failing++; r.failing == 1 {
+			r.log.Warn("values cannot be read; they are not shown for longer than the time in stale",
+				"model", s.model, "channel", s.channel, "stale", r.image.opts.stale, "error", err)
+		}
+	case err == nil && s.failing:
+		s.failing = false
+		if r.failing--; r.failing == 0 {
+			r.log.Info("values can be read again")
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"encoding/binary"
+	"fmt"
 )
 
 // values are the registers that a request writes.
@@ -47,7 +48,8 @@ func readWrite(ctx context.Context, h Handler, req request, dst []byte) ([]byte,
 		return dst, err
 	}
 	if err := h.ReadRegisters(ctx, HoldingRegister, req.address, registers); err != nil {
-		return dst, err
+		// Any other code would say that nothing was done.
+		return dst, fmt.Errorf("%w: written, but not to be read then: %w", Acknowledge, err)
 	}
 	return appendRegisters(append(dst, req.function, byte(2*req.quantity)), registers), nil
 }

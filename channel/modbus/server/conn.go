@@ -13,15 +13,16 @@ import (
 // serveConn answers the requests of one connection until it ends.
 func (s *Server) serveConn(raw net.Conn) {
 	defer s.running.Done()
-	conn, peer, err := s.welcome(raw)
+	in := &stampedConn{raw, stamped{in: raw}}
+	conn, peer, err := s.welcome(in)
 	if err != nil {
 		s.denied.Add(1)
 	} else {
 		ctx := withPeer(s.ctx, peer)
 		if s.cfg.RTU {
-			err = s.exchangeRTU(ctx, conn, conn)
+			err = s.exchangeRTU(ctx, &rtuLine{in: conn, out: conn, conn: conn, arrivals: &in.arrivals, gap: gapTCP})
 		} else {
-			err = s.exchange(ctx, conn)
+			err = s.exchange(ctx, conn, &in.arrivals)
 		}
 	}
 	_ = conn.Close()
@@ -33,20 +34,24 @@ func (s *Server) serveConn(raw net.Conn) {
 	}
 }
 
-func (s *Server) exchange(ctx context.Context, conn net.Conn) error {
+func (s *Server) exchange(ctx context.Context, conn net.Conn, in *arrivals) error {
 	r := bufio.NewReaderSize(conn, 2*maxFrame)
-	var in, out [maxFrame]byte
+	var asked, out [maxFrame]byte
 	for {
 		// One deadline for the whole frame: a client that sends byte by byte
 		// cannot hold the connection for longer than a silent one.
 		if err := conn.SetReadDeadline(time.Now().Add(s.cfg.IdleTimeout)); err != nil {
 			return err
 		}
-		f, err := readFrame(r, in[:])
+		f, err := readFrame(r, asked[:])
 		if err != nil {
 			return err
 		}
-		answer, act := s.answer(ctx, f, out[:0])
+		begun := time.Now()
+		answer, act := s.answer(ctx, f, in.at, out[:0])
+		if time.Since(begun) > slowRequest && r.Buffered() == 0 {
+			pending(conn, func() error { _, err := r.Peek(1); return err })
+		}
 		if len(answer) > 0 {
 			if act.Delay > 0 && !s.wait(act.Delay) {
 				return ErrClosed
@@ -66,10 +71,10 @@ func (s *Server) exchange(ctx context.Context, conn net.Conn) error {
 	}
 }
 
-// answer executes one request and returns the frame of its answer in dst's
+// answer executes one request, which came in at arrived, and returns the frame of its answer in dst's
 // memory, together with the fault that was asked for. An ignored request has
 // no answer.
-func (s *Server) answer(ctx context.Context, f frame, dst []byte) ([]byte, Action) {
+func (s *Server) answer(ctx context.Context, f frame, arrived time.Time, dst []byte) ([]byte, Action) {
 	s.requests.Add(1)
 	req, err := decodeRequest(f.pdu)
 	var act Action
@@ -95,7 +100,7 @@ func (s *Server) answer(ctx context.Context, f frame, dst []byte) ([]byte, Actio
 		// comes before the findings of the decoder.
 		err = GatewayTargetFailed
 	case err == nil:
-		out, err = run(ctx, u, req, out)
+		out, err = run(ctx, u, req, arrived, out)
 	}
 	if err != nil {
 		s.exceptions.Add(1)
@@ -112,19 +117,26 @@ func (s *Server) answer(ctx context.Context, f frame, dst []byte) ([]byte, Actio
 
 // run executes a request; a panic of the handler becomes an error, so that it
 // costs one answer and not the process.
-func run(ctx context.Context, u *unit, req request, dst []byte) (out []byte, err error) {
+func run(ctx context.Context, u *unit, req request, arrived time.Time, dst []byte) (out []byte, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			out, err = dst, fmt.Errorf("handler panicked: %v", p)
 		}
 	}()
+	_, own := u.Handler.(MaskWriter)
 	switch req.function {
 	case maskWriteRegister, readWriteRegisters:
-		u.writing.Lock()
-		defer u.writing.Unlock()
+		ctx = context.WithValue(ctx, arrivalKey{}, arrived)
+		if !own {
+			u.writing.Lock()
+			defer u.writing.Unlock()
+		}
 	case writeSingleCoil, writeSingleRegister, writeMultipleCoils, writeMultipleRegisters:
-		u.writing.RLock()
-		defer u.writing.RUnlock()
+		ctx = context.WithValue(ctx, arrivalKey{}, arrived)
+		if !own {
+			u.writing.RLock()
+			defer u.writing.RUnlock()
+		}
 	}
 	return execute(ctx, u.Handler, req, dst)
 }

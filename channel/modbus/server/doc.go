@@ -14,6 +14,11 @@
 // stays silent for longer than the idle timeout or that does not take its
 // answer is closed.
 //
+// A request waits for those before it on its connection, so that a write may be old
+// when its turn comes, and its client have given up on it: [Waited] tells. Masters
+// repeat what was not answered in time, and the specification has nothing by which a
+// repetition could be told from a new request; each is carried out.
+//
 // Addresses are protocol addresses, 0 to 65535. Unit ids 0 and 255 have no
 // special meaning: they answer only where a handler is set for them.
 //

@@ -43,7 +43,7 @@ func (t Table) String() string {
 // 1 to 127; a handler that returns another one answers as [DeviceFailure].
 type Exception byte
 
-// The exception codes that the server itself uses.
+// The exception codes of the server and of package northbound.
 const (
 	// IllegalFunction: the function code is not served.
 	IllegalFunction Exception = 0x01
@@ -53,6 +53,10 @@ const (
 	IllegalValue Exception = 0x03
 	// DeviceFailure: the handler failed.
 	DeviceFailure Exception = 0x04
+	// Acknowledge: taken, and not certainly done.
+	Acknowledge Exception = 0x05
+	// Busy: not done, for too much is under way.
+	Busy Exception = 0x06
 	// GatewayTargetFailed: no handler is set for the unit id.
 	GatewayTargetFailed Exception = 0x0B
 )
@@ -69,6 +73,10 @@ func (e Exception) Error() string {
 		text = " (illegal data value)"
 	case DeviceFailure:
 		text = " (device failure)"
+	case Acknowledge:
+		text = " (acknowledge)"
+	case Busy:
+		text = " (server device busy)"
 	case GatewayTargetFailed:
 		text = " (gateway target failed to respond)"
 	}
@@ -88,7 +96,8 @@ func (e Exception) Error() string {
 // FC 22 and FC 23 are ReadRegisters and WriteRegisters in turn. No other write
 // of the same unit comes in between; reads of others may. FC 23 is read,
 // written and read again, so that nothing is written where its registers cannot
-// be read. What changes a handler's values past the server is not kept out.
+// be read; if they cannot be any more after the write, the answer is
+// [Acknowledge]. What changes a handler's values past the server is not kept out.
 type Handler interface {
 	// ReadBits fills dst with the bits from address on. The table is Coil or
 	// DiscreteInput.
@@ -107,7 +116,9 @@ type Handler interface {
 // MaskWriter is implemented by handlers that must know that a write changes a
 // part of what is there (FC 22). It is called in place of ReadRegisters and
 // WriteRegisters; the register becomes register&and | or&^and. Errors are those
-// of a [Handler].
+// of a [Handler]. Such a handler sees by itself to it that no other write comes in
+// between, as only it knows which would matter: the server makes no write wait for
+// another.
 type MaskWriter interface {
 	MaskRegister(ctx context.Context, address, and, or uint16) error
 }

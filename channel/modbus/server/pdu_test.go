@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -247,7 +248,7 @@ func FuzzRequest(f *testing.F) {
 				return
 			}
 			require.GreaterOrEqual(t, len(fr.pdu), 1)
-			answer, _ := s.answer(context.Background(), fr, out[:0])
+			answer, _ := s.answer(context.Background(), fr, time.Time{}, out[:0])
 			require.GreaterOrEqual(t, len(answer), headerSize+2)
 			require.LessOrEqual(t, len(answer), maxFrame)
 			require.Equal(t, len(answer)-headerSize+1, int(binary.BigEndian.Uint16(answer[4:])))

@@ -426,3 +426,47 @@ func count(c net.Conn, address uint16) error {
 	}
 	return nil
 }
+
+// halfReadable can be read once.
+type halfReadable struct {
+	Memory
+	reads atomic.Int32
+}
+
+func (m *halfReadable) ReadRegisters(ctx context.Context, t Table, address uint16, dst []uint16) error {
+	if m.reads.Add(1) > 1 {
+		return DeviceFailure
+	}
+	return m.Memory.ReadRegisters(ctx, t, address, dst)
+}
+
+// What FC 23 wrote must not be answered with an exception that means not done.
+func TestReadWriteThatCannotBeReadAfterTheWrite(t *testing.T) {
+	t.Parallel()
+	m := &halfReadable{}
+	m.SetRegisters(HoldingRegister, 0, 0, 0)
+	_, addr := start(t, Config{Units: map[byte]Handler{1: m}})
+	c := dial(t, addr)
+	send(t, c, "0001 0000 000D 01 17 0000 0001 0001 0001 02 0007")
+	expect(t, c, "0001 0000 0003 01 97 05")
+	v, _ := m.Register(HoldingRegister, 1)
+	assert.EqualValues(t, 7, v)
+}
+
+// masker makes its own order of writes.
+type masker struct{ *heldMemory }
+
+func (m masker) MaskRegister(context.Context, uint16, uint16, uint16) error { return Busy }
+
+func TestMaskWriterDoesNotWait(t *testing.T) {
+	t.Parallel()
+	m := masker{newHeldMemory()}
+	_, addr := start(t, Config{Units: map[byte]Handler{1: m}})
+	one, two := dial(t, addr), dial(t, addr)
+	send(t, one, "0001 0000 0006 01 06 0000 0001")
+	<-m.entered
+	send(t, two, "0001 0000 0008 01 16 0000 00F2 0025")
+	expect(t, two, "0001 0000 0003 01 96 06")
+	m.leave <- struct{}{}
+	expect(t, one, "0001 0000 0006 01 06 0000 0001")
+}
