@@ -102,16 +102,7 @@ func (l *loader) buildChannels(list []loadChannel) []channel.Config {
 		classes := c.Scans // all of them, for the points are not at fault for a wrong one
 		c = loadCheck(l, c, loadChannel{ID: "channel"}, skip,
 			func(c loadChannel) error { return c.config().Validate() },
-			func(field, text string) {
-				at := p.field(field)
-				if class, _, _ := strings.Cut(strings.TrimSuffix(text, ":"), " "); field == "scans" {
-					class = strings.TrimSuffix(class, ":")
-					if _, ok := classes[class]; ok {
-						at, text = at.with(class), strings.TrimLeft(text[len(class):], ": ")
-					}
-				}
-				l.fail(at, "%s", text)
-			})
+			func(field, text string) { l.failChannel(p, classes, field, text) })
 		if !slices.Contains(skip, "id") {
 			if model.IsCalculationChannel(c.ID) {
 				l.fail(p.with("id"), "ids that begin with calc. are those of calculations")
@@ -119,9 +110,10 @@ func (l *loader) buildChannels(list []loadChannel) []channel.Config {
 			l.once(p, "channel", c.ID)
 		}
 		table, cfg := l.points(p, c.Points), c.config()
+		suits := true // what is said of the addresses
 		if c.Profile != "" {
 			profile := l.profile(p.with("profile"), c.Profile)
-			profile.suits(l, p, c.Driver)
+			suits = profile.suits(l, p, c.Driver)
 			profile.fill(&cfg)
 			table = profile.over(table)
 		}
@@ -138,10 +130,23 @@ func (l *loader) buildChannels(list []loadChannel) []channel.Config {
 		}
 		cfg.Points = slices.Clone(table.points)
 		l.heartbeat(p.with("heartbeat"), c, &cfg, table)
-		cfg.Driver = l.driver(p, c, cfg, table)
+		cfg.Driver = l.driver(p, c, cfg, table, suits)
 		out = append(out, cfg)
 	}
 	return out
+}
+
+// failChannel reports what is wrong with a field of a channel, or of a profile; of
+// a scan class at that class.
+func (l *loader) failChannel(p loadPath, classes loadScans, field, text string) {
+	at := p.field(field)
+	if class, _, _ := strings.Cut(text, " "); field == "scans" {
+		class = strings.TrimSuffix(class, ":")
+		if _, ok := classes[class]; ok {
+			at, text = at.with(class), strings.TrimLeft(text[len(class):], ": ")
+		}
+	}
+	l.fail(at, "%s", text)
 }
 
 // checkScans reports the points whose scan class is none of the channel's.
@@ -150,7 +155,9 @@ func (t *loadTable) checkScans(classes loadScans) {
 		if _, ok := classes[p.Scan]; ok || p.Scan == "" || p.Scan == channel.ScanOnce || p.Scan == channel.ScanDemand || t.broken[i] {
 			continue
 		}
-		known := append(slices.Sorted(maps.Keys(classes)), channel.ScanOnce, channel.ScanDemand)
+		known := slices.Sorted(maps.Keys(classes))
+		known = slices.DeleteFunc(known, func(class string) bool { return class == channel.ScanOnce || class == channel.ScanDemand })
+		known = append(known, channel.ScanOnce, channel.ScanDemand)
 		t.at(i, "scan", fmt.Sprintf("%.40q is no scan class of the channel: want %s, or nothing for its scan", p.Scan, strings.Join(known, ", ")))
 		t.broken[i] = true
 	}
@@ -280,8 +287,9 @@ func (t *loadTable) add(i int, skip []string) (first int, ok bool) {
 	return 0, true
 }
 
-// driver opens a channel's driver and has its Factory check the points.
-func (l *loader) driver(p loadPath, c loadChannel, cfg channel.Config, t *loadTable) channel.Factory {
+// driver opens a channel's driver and, where the addresses are meant for it, has
+// its Factory check the points.
+func (l *loader) driver(p loadPath, c loadChannel, cfg channel.Config, t *loadTable, suits bool) channel.Factory {
 	own := l.fieldsOf(reflect.TypeFor[loadChannel]()).names
 	for _, key := range slices.Sorted(maps.Keys(c.Sections)) {
 		_, known := l.kinds[key]
@@ -315,7 +323,7 @@ func (l *loader) driver(p loadPath, c loadChannel, cfg channel.Config, t *loadTa
 		kind.Open = t.profile.under(kind.Name, kind.Open)
 	}
 	factory := l.open(p.with(c.Driver), kind, c.Sections[c.Driver])
-	if factory != nil {
+	if factory != nil && suits {
 		l.checkAddresses(p.with("driver"), factory, cfg, t)
 	}
 	return factory
@@ -359,7 +367,7 @@ func (l *loader) settings(p loadPath, what string, section loadRaw, open func(de
 		err = fmt.Errorf("the %s's kind gave no %s", what, what)
 	}
 	l.failSection(p, keys, err)
-	return keys, l.count() == before
+	return keys, err == nil && l.count() == before
 }
 
 // failSection reports what is wrong with a section, each fault at the key that

@@ -60,7 +60,7 @@ type loadProfile struct {
 	table  *loadTable
 	byName map[string]string // name in models → point id
 	alarms []loadProfileAlarm
-	read   bool // it could be parsed
+	read   bool // it has sections
 }
 
 // profile reads the profile that a channel names. Channels that name the same
@@ -90,6 +90,9 @@ func (pr *loadProfile) build(data []byte) {
 	}
 	f := &pr.layout
 	pr.decode(pr.root, reflect.ValueOf(f).Elem(), nil, pr.root.Line, false)
+	if pr.isBroken(nil) {
+		return // it has no sections at all
+	}
 	pr.read = true
 	pr.extra(f.Extra, reflect.TypeFor[loadProfileFile]())
 	switch p := (loadPath{"profile"}); {
@@ -107,7 +110,7 @@ func (pr *loadProfile) build(data []byte) {
 	}
 	loadCheck(pr.loader, loadChannel{ID: "profile", Scan: f.Scan, Timeout: f.Timeout, Scans: f.Scans}, loadChannel{ID: "profile"}, skip,
 		func(c loadChannel) error { return c.config().Validate() },
-		func(field, text string) { pr.fail(loadPath{}.field(field), "%s", text) })
+		func(field, text string) { pr.failChannel(nil, f.Scans, field, text) })
 	for _, name := range slices.Sorted(maps.Keys(f.Drivers)) {
 		pr.refuseVariables(loadPath{"drivers", name}, f.Drivers[name].node)
 	}
@@ -190,13 +193,17 @@ func (pr *loadProfile) under(driver string, open func(func(any) error) (channel.
 	}
 }
 
-// suits reports a channel whose driver the profile is not for.
-func (pr *loadProfile) suits(l *loader, p loadPath, driver string) {
-	if _, ok := pr.layout.Drivers[driver]; ok || len(pr.layout.Drivers) == 0 || driver == "" || l.isBroken(p.with("driver")) {
-		return
+// suits reports a channel whose driver the profile is not for, unless nobody
+// knows that driver, which is reported elsewhere.
+func (pr *loadProfile) suits(l *loader, p loadPath, driver string) bool {
+	_, named := pr.layout.Drivers[driver]
+	_, known := l.kinds[driver]
+	if named || !known || len(pr.layout.Drivers) == 0 || l.isBroken(p.with("driver")) {
+		return true
 	}
 	l.fail(p.with("profile"), "%s is for %s, and the channel has driver: %s", pr.path,
 		strings.Join(slices.Sorted(maps.Keys(pr.layout.Drivers)), ", "), driver)
+	return false
 }
 
 // fill gives a channel what it does not say itself.

@@ -145,11 +145,17 @@ func TestProfileFaults(t *testing.T) {
 			"x.yaml:3: point: unknown key; did you mean points?",
 			"x.yaml:4: scan: 0s: want a duration above 0, or nothing for the default",
 			"x.yaml:5: timeout: 1µs: want at least 1ms",
-			"x.yaml:6: scans: once: every channel has this scan class, and it has no time"}},
+			"x.yaml:6: scans.once: every channel has this scan class, and it has no time"}},
 		{name: "variables", profile: "profile: 1\ndrivers:\n  virtual:\n    seed: ${SEED}\n", want: []string{
 			`x.yaml:4: drivers.virtual: environment variables are not replaced in profiles: such a setting belongs to the channel`}},
 		{name: "driver", profile: "profile: 1\ndrivers: {modbus-tcp: , modbus-rtu: }\n", want: []string{
 			"site.yaml:2: channels[0].profile: x.yaml is for modbus-rtu, modbus-tcp, and the channel has driver: virtual"}},
+		{name: "addresses of another driver", profile: "profile: 1\ndrivers: {modbus-tcp: }\npoints: [{id: 1, name: a, address: holding:1}]\n", want: []string{
+			"site.yaml:2: channels[0].profile: x.yaml is for modbus-tcp, and the channel has driver: virtual"}},
+		{name: "a list", profile: "- a\n", want: []string{"x.yaml:1: want a section with keys, not a list"}},
+		{name: "reserved class", profile: "profile: 1\nscans: {demand: 1s}\npoints: [{id: 1, address: toggle, scan: fats}]\n", want: []string{
+			"x.yaml:2: scans.demand: every channel has this scan class, and it has no time",
+			"x.yaml:3: points[0].scan: \"fats\" is no scan class of the channel: want once, demand, or nothing for its scan"}},
 		{name: "points", profile: "profile: 1\npoints:\n  - {id: 1, name: a b, address: toggle, scan: fats}\n  - {id: 2, name: a_b, address: toggle, kind: x}\nscans: {fast: 1s}\n", want: []string{
 			"site.yaml:4: models[0].channel: points 1 and 2 of channel a both get the name a_b: rename one, or bind it under a name of its own",
 			"x.yaml:3: points[0].scan: \"fats\" is no scan class of the channel: want fast, once, demand, or nothing for its scan",

@@ -212,3 +212,26 @@ func TestLoadConfigDocumentation(t *testing.T) {
 	require.NoError(t, err)
 	assert.NoError(t, eng.Stop(t.Context()))
 }
+
+// TestModbusDocumentation follows docs/modbus.md: its steps make a profile that
+// the linter has nothing against, and a site that uses it.
+func TestModbusDocumentation(t *testing.T) {
+	t.Parallel()
+	data, err := os.ReadFile(filepath.Join("docs", "modbus.md"))
+	require.NoError(t, err)
+	var blocks []string
+	for _, m := range regexp.MustCompile("(?ms)^   ```yaml\n(.*?)^   ```$").FindAllStringSubmatch(string(data), -1) {
+		blocks = append(blocks, strings.ReplaceAll("\n"+m[1], "\n   ", "\n")[1:])
+	}
+	require.Len(t, blocks, 5)
+	profile, site := strings.Join(blocks[:4], ""), blocks[4]
+	files := map[string]string{"profiles/hp-7.yaml": profile, "site.yaml": site,
+		"hp-7.yaml": strings.ReplaceAll(profile, ", read_back: true", "")}
+	require.Empty(t, lintProfile("profiles/hp-7.yaml", all.Kinds(), readTest(files)))
+	found := lintProfile("hp-7.yaml", all.Kinds(), readTest(files))
+	require.Len(t, found, 1)
+	assert.Contains(t, string(data), found[0].String(), "the example of a finding is what the linter says")
+	cfg, err := loadTest(files, nil, all.Kinds()...)
+	require.NoError(t, err)
+	assert.Len(t, cfg.Alarms, 1)
+}

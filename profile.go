@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -150,10 +151,10 @@ func (p Profile) Channel(id, driver string, settings map[string]any) (channel.Co
 	}
 	i := slices.IndexFunc(p.kinds, func(k channel.Kind) bool { return k.Name == driver && k.Serve == nil })
 	if i < 0 {
-		return bad("driver %.64q: LoadProfile was not given this kind", driver)
+		return bad("driver %.64q: LoadProfile was not given this kind: want one of %s", driver, p.usable())
 	}
 	if len(p.Drivers) > 0 && !slices.Contains(p.Drivers, driver) {
-		return bad("driver %.64q: the profile is for %v", driver, p.Drivers)
+		return bad("driver %.64q: the profile is for %s", driver, strings.Join(p.Drivers, ", "))
 	}
 	kind := p.kinds[i]
 	if settings == nil {
@@ -185,6 +186,17 @@ func (p Profile) Channel(id, driver string, settings map[string]any) (channel.Co
 		return channel.Config{}, err
 	}
 	return cfg, nil
+}
+
+// usable names the drivers that a channel can have.
+func (p Profile) usable() string {
+	var names []string
+	for _, k := range p.kinds {
+		if k.Serve == nil && (len(p.Drivers) == 0 || slices.Contains(p.Drivers, k.Name)) {
+			names = append(names, k.Name)
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 // Instance returns a model that binds every point of a channel of this profile

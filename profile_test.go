@@ -41,8 +41,8 @@ func TestLoadProfile(t *testing.T) {
 		settings map[string]any
 		want     string
 	}{
-		{"virtual", nil, `invalid: channel 7: driver "virtual": the profile is for [modbus-rtu modbus-tcp]`},
-		{"can", nil, `invalid: channel 7: driver "can": LoadProfile was not given this kind`},
+		{"virtual", nil, `invalid: channel 7: driver "virtual": the profile is for modbus-rtu, modbus-tcp`},
+		{"can", nil, `invalid: channel 7: driver "can": LoadProfile was not given this kind: want one of modbus-tcp, modbus-rtu`},
 		{"modbus-tcp", map[string]any{}, `channel 7:1: modbus-tcp.address: "": want host:port, such as 192.168.1.10:502`},
 		{"modbus-tcp", map[string]any{"adress": "a"}, `channel 7:1: modbus-tcp.adress: unknown key; did you mean address?`},
 		{"modbus-tcp", map[string]any{"address": "a", "unit": 300}, `channel 7:1: modbus-tcp.unit: 300: want 0 to 255`},
@@ -83,6 +83,9 @@ func TestLintProfile(t *testing.T) {
 			"x.yaml:1: warning: source: missing: say from which manual the registers are, so that others can check them",
 			"x.yaml:1: warning: drivers: missing: name the drivers that the addresses are for, such as modbus-tcp: {}",
 			"x.yaml:2: error: points[0].adress: unknown key; did you mean address?"}},
+		{"settings", head + "drivers: {modbus-tcp: {max_read: 0}}\npoints: [{id: 1, name: power, address: holding:1, unit: kW}]\n", "", []string{
+			"x.yaml:6: error: drivers.modbus-tcp.max_read: 0: want 1 to 125 registers"}},
+		{"list", "- a\n", "", []string{"x.yaml:1: error: want a section with keys, not a list"}},
 		{"syntax", "profile: [1\n", "", []string{"x.yaml:2: error: did not find expected ',' or ']'"}},
 		{"points", head + "drivers: {virtual: }\npoints: t.csv\naccept: [1.name, 5.unit]\n",
 			"id,name,kind,address,unit,scale,min,max,step,read_back,text\n1,a b,,toggle,KW,,,,,,\n2,b,,toggle,,1e7,,,,,\n3,c,c,setpoint:0,,,0,,,,\n4,d,c,setpoint:0,,,0,1,2,1,\n5,e,,text:a,V,,,,,,1\n6,f b,s,toggle,,,,,,,\n", []string{

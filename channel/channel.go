@@ -76,6 +76,16 @@ type Planner interface {
 	Plan() string
 }
 
+// Explainer is implemented by polling drivers that know why a point has no
+// usable value.
+type Explainer interface {
+	// Explain returns why the last Read that asked for the point brought no value
+	// of it; nil where it did, where nothing was read yet, and where the device's
+	// value itself is the reason, which the sample's quality tells. It does no I/O
+	// and is not called while Read is under way.
+	Explain(point string) error
+}
+
 // Write is one value on its way to the device.
 type Write struct {
 	// Point is the point's definition, as the channel's configuration has it.
@@ -135,8 +145,10 @@ type Setup struct {
 	Scans map[string]time.Duration
 	// Timeout bounds one request to the device.
 	Timeout time.Duration
-	Log     *slog.Logger
-	Clock   model.Clock
+	// Log has the channel's id with every record already.
+	Log *slog.Logger
+	// Clock is what the driver takes the time from, and waits by.
+	Clock model.Clock
 }
 
 // Period returns the time from one round to the next in which the point is

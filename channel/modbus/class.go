@@ -80,7 +80,7 @@ func (d *driver) sort() {
 		c.samples = d.samples[first:len(d.samples):len(d.samples)]
 		d.classes = append(d.classes, c)
 	}
-	d.wanted, d.stale = make([]bool, len(d.items)), make([]bool, len(d.items))
+	d.wanted, d.stale, d.why = make([]bool, len(d.items)), make([]bool, len(d.items)), map[int]error{}
 	d.table = channel.NewTimetable(fmt.Sprintf("%s unit %d", d.setup.ID, d.opts.unit), classes)
 }
 
@@ -92,6 +92,7 @@ func (d *driver) reset() {
 	d.mu.Unlock()
 	clear(d.wanted)
 	clear(d.stale)
+	clear(d.why)
 	d.stales, d.strikes, d.depth = 0, 0, len(d.poll.asks)
 	var once []int
 	for k, c := range d.classes {
@@ -270,6 +271,6 @@ func (d *driver) learn(c *class) {
 			points = append(points, d.samples[i.sample].Point)
 		}
 	}
-	d.setup.Log.Warn("modbus: the unit does not have the addresses of some points", "channel", d.setup.ID,
+	d.setup.Log.Warn("modbus: the unit does not have the addresses of some points",
 		"unit", d.opts.unit, "class", c.Title(), "count", illegal, "invalid", points)
 }

@@ -18,7 +18,11 @@ const planPoints = 8
 // take; how long the unit thinks, and other units on the line, come on top.
 func (d *driver) Plan() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s\n", d.name, counted(len(d.items), "point"))
+	fmt.Fprintf(&b, "%s: %s", d.name, counted(len(d.items), "point"))
+	if d.line.char > 0 {
+		fmt.Fprintf(&b, ", at %d baud", d.opts.line.serial.baud)
+	}
+	b.WriteByte('\n')
 	if d.member.mute {
 		return b.String() + "nothing is read: unit 0 is all units of the line\n"
 	}

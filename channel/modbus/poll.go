@@ -31,6 +31,7 @@ type poller struct {
 	wanted  []bool         // by point: it is among those to be read on demand
 	stale   []bool         // by sample: it is of before a write
 	stales  int            // how many are
+	why     map[int]error  // by sample: why it has no value, as the device or the line had none
 
 	dead    bool   // nobody answered at the end of the last connection
 	quiet   int    // how many requests in a row were not answered
@@ -183,7 +184,7 @@ func (d *driver) settle(c *class, at int, a *ask, batch bool) {
 			return
 		}
 		quiet = s.quiet + 1
-		d.mark(&s, model.Bad)
+		d.mark(&s, model.Bad, a.err)
 		c.missed(&s)
 	case ex != nil && ex.Code == gb.ExceptionCodeIllegalDataAddress:
 		c.changed = true
@@ -194,13 +195,13 @@ func (d *driver) settle(c *class, at int, a *ask, batch bool) {
 				c.todo = append(c.todo, half)
 			}
 		} else {
-			d.mark(&s, model.Invalid)
+			d.mark(&s, model.Invalid, a.err)
 			c.refused += len(s.items)
 		}
 		return
 	default:
 		d.log(c, &s, "request refused", a.err)
-		d.mark(&s, model.Bad)
+		d.mark(&s, model.Bad, a.err)
 		c.missed(&s)
 	}
 	s.quiet = quiet
@@ -214,7 +215,7 @@ func (d *driver) settle(c *class, at int, a *ask, batch bool) {
 }
 
 func (d *driver) log(c *class, s *span, what string, err error) {
-	d.setup.Log.Debug("modbus: "+what, "channel", d.setup.ID, "unit", d.opts.unit, "class", c.Title(),
+	d.setup.Log.Debug("modbus: "+what, "unit", d.opts.unit, "class", c.Title(),
 		"space", spaceNames[s.space], "from", s.start, "count", s.count, "error", err)
 }
 
@@ -223,7 +224,7 @@ func (d *driver) strike() {
 	if d.strikes++; d.strikes == maxStrikes && d.depth > 1 {
 		d.depth = 1
 		d.setup.Log.Warn("modbus: the unit loses requests that are sent together and answers them alone; they are sent alone until the next connect",
-			"channel", d.setup.ID, "unit", d.opts.unit, "pipeline", d.opts.pipeline)
+			"unit", d.opts.unit, "pipeline", d.opts.pipeline)
 	}
 }
 
@@ -233,6 +234,9 @@ func (d *driver) take(s *span, data []byte) {
 		i := &s.items[k]
 		sample := &d.samples[i.sample]
 		d.fresh(i.sample)
+		if len(d.why) > 0 {
+			delete(d.why, i.sample)
+		}
 		if i.typ == typeString {
 			sample.Text, sample.Quality = i.decodeText(data[(int(i.start)-s.start)*2:], sample.Text)
 			continue
@@ -245,12 +249,22 @@ func (d *driver) take(s *span, data []byte) {
 }
 
 // mark gives all points of a span a quality and no value.
-func (d *driver) mark(s *span, q model.Quality) {
+func (d *driver) mark(s *span, q model.Quality, why error) {
 	for k := range s.items {
 		sample := &d.samples[s.items[k].sample]
+		d.why[s.items[k].sample] = why
 		d.fresh(s.items[k].sample)
 		sample.Value, sample.Text, sample.Quality = 0, "", q
 	}
+}
+
+// Explain implements channel.Explainer.
+func (d *driver) Explain(point string) error {
+	i, ok := d.index[point]
+	if !ok {
+		return nil
+	}
+	return d.why[d.items[i].sample]
 }
 
 // value decodes the item from data, which begins at the address start, in the

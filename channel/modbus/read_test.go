@@ -399,3 +399,35 @@ func TestInterruptedRoundBeginsAnew(t *testing.T) {
 	assert.Equal(t, good("a", 77), got["a"])
 	assert.Equal(t, good("b", 50), got["b"])
 }
+
+// Explain says why a point has no value, for as long as it has none.
+func TestExplain(t *testing.T) {
+	t.Parallel()
+	dev := newDevice(t, 1)
+	refuse := func(code server.Exception) {
+		dev.faults(func(r server.Request) server.Action {
+			if r.Function == 3 {
+				return server.Action{Exception: code}
+			}
+			return server.Action{}
+		})
+	}
+	refuse(server.DeviceFailure)
+	d := connected(t, TCP(dev.address), setup(point("a", "holding:0"), point("b", "coil:0")))
+	require.NoError(t, d.Explain("a"), "nothing was read yet")
+	read(t, d)
+	require.EqualError(t, d.Explain("a"), "exception 4 (server device failure) to function 3")
+	require.NoError(t, d.Explain("b"))
+	require.NoError(t, d.Explain("nothing"))
+	refuse(server.IllegalAddress)
+	read(t, d)
+	var ex *Exception
+	require.ErrorAs(t, d.Explain("a"), &ex)
+	require.EqualValues(t, 2, ex.Code)
+	require.NoError(t, d.Close(t.Context()))
+	dev.faults(nil)
+	require.NoError(t, d.Connect(t.Context()))
+	require.NoError(t, d.Explain("a"))
+	read(t, d)
+	require.NoError(t, d.Explain("a"))
+}

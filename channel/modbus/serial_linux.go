@@ -27,7 +27,7 @@ func openSerial(device string, s serialOptions) (net.Conn, error) {
 	c := &serialConn{f}
 	// Without deadlines a request could wait for ever.
 	if err = f.SetDeadline(time.Time{}); err != nil {
-		err = fmt.Errorf("not a serial line: %w", err)
+		err = errors.New("not a serial line")
 	} else {
 		err = withFD(f, func(fd int) error { return setUp(fd, device, s) })
 	}
@@ -47,7 +47,10 @@ func setUp(fd int, device string, s serialOptions) error {
 		return fmt.Errorf("not a serial line: %w", err)
 	}
 	if err := syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return fmt.Errorf("in use: %w", err)
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = errors.New("in use by another program")
+		}
+		return err
 	}
 	t.Lflag = 0 // no echo from here on, also while the settings below are undone
 	if err := unix.IoctlSetTermios(fd, unix.TCSETS, t); err != nil {

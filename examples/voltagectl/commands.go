@@ -1,6 +1,9 @@
 package main
 
-import "context"
+import (
+	"context"
+	"strings"
+)
 
 // command is one of "voltagectl GROUP …".
 type command struct {
@@ -24,6 +27,15 @@ type group struct {
 	about    string
 	redis    bool // its commands have -redis and -site
 	commands []command
+}
+
+// list names the commands.
+func (g group) list() string {
+	var names []string
+	for _, k := range g.commands {
+		names = append(names, k.name)
+	}
+	return strings.Join(names, ", ")
 }
 
 func groups() []group {

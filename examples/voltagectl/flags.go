@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os/user"
+	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/voltageems/voltage/scripts"
 )
@@ -39,10 +41,11 @@ type call struct {
 func (c *call) leading(args []string) (words []string, help bool, err error) {
 	fs := c.newFlags("")
 	c.global(fs, true)
-	if help, err := parse(fs, args); help || err != nil {
-		return nil, help, err
+	help, err = parse(fs, args)
+	if text := fmt.Sprint(err); strings.Contains(text, flagUnknown) {
+		err = fmt.Errorf("%w; only -redis, -site and -json stand before the command", err)
 	}
-	return fs.Args(), false, nil
+	return fs.Args(), help, err
 }
 
 func (c *call) newFlags(name string) *flag.FlagSet {
@@ -61,15 +64,31 @@ func (c *call) global(fs *flag.FlagSet, redis bool) {
 	fs.StringVar(&c.site, "site", c.site, "the site's `name`; without one, bare keys")
 }
 
+// flagUnknown is what package flag says of a flag that there is not.
+const flagUnknown = "flag provided but not defined"
+
+// flagForm is what it says of a value that is none.
+var flagForm = regexp.MustCompile(`^(.* for flag -(\S+)): (parse error|value out of range)$`)
+
 func parse(fs *flag.FlagSet, args []string) (help bool, err error) {
 	err = fs.Parse(args)
-	if errors.Is(err, flag.ErrHelp) {
+	switch {
+	case err == nil:
+		return false, nil
+	case errors.Is(err, flag.ErrHelp):
 		return true, nil
 	}
-	if err != nil {
-		return false, usageError("%v", err)
+	if m := flagForm.FindStringSubmatch(err.Error()); m != nil {
+		want := "a whole number"
+		switch value, _ := fs.Lookup(m[2]).Value.(flag.Getter); value.Get().(type) {
+		case time.Duration:
+			want = "a time with its unit, such as 500ms or 2s"
+		case float64:
+			want = "a number"
+		}
+		return false, usageError("%s: want %s", m[1], want)
 	}
-	return false, nil
+	return false, usageError("%v", err)
 }
 
 // parse reads a command's flags and arguments, in any order.

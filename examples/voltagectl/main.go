@@ -56,8 +56,12 @@ func usageError(format string, args ...any) error {
 
 // run carries out a command line and returns the exit code.
 func run(ctx context.Context, args []string, out, errs io.Writer) int {
-	c := &call{out: out, errs: errs}
+	printed := &sink{to: out}
+	c := &call{out: printed, errs: errs}
 	err := c.dispatch(ctx, args)
+	if err == nil {
+		err = printed.err
+	}
 	switch {
 	case err == nil:
 		return exitOK
@@ -74,6 +78,22 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 		fmt.Fprintf(errs, "voltagectl: %s\n", strings.TrimRight(line, "\n"))
 	}
 	return exitFailed
+}
+
+// sink is the output of a command, which remembers that it could not be
+// written, such as to a full disk.
+type sink struct {
+	to  io.Writer
+	err error // the first
+}
+
+func (s *sink) Write(b []byte) (int, error) {
+	if s.err != nil {
+		return 0, s.err
+	}
+	n, err := s.to.Write(b)
+	s.err = err
+	return n, err
 }
 
 // dispatch finds the command and runs it.
@@ -109,11 +129,14 @@ func (c *call) dispatch(ctx context.Context, args []string) error {
 		if help {
 			return c.printHelp(group)
 		}
-		return usageError("%s: which command?", group.name)
+		return usageError("%s: which command? %s", group.name, group.list())
+	}
+	if strings.HasPrefix(words[1], "-") {
+		return usageError("%s %s: flags stand behind the command, such as voltagectl %s %s %s", group.name, words[1], group.name, group.commands[0].name, words[1])
 	}
 	i := slices.IndexFunc(group.commands, func(k command) bool { return k.name == words[1] })
 	if i < 0 {
-		return usageError("%s %s: there is no such command", group.name, words[1])
+		return usageError("%s %s: there is no such command: want %s", group.name, words[1], group.list())
 	}
 	c.command = group.commands[i]
 	c.command.group = group.name

@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/voltageems/voltage/channel"
@@ -28,6 +27,7 @@ type modbusFlags struct {
 	scale              float64
 	multiple           bool
 	noReadBack         bool
+	partWrites         string
 	units, addresses   string
 	probe              string
 	every              time.Duration
@@ -81,6 +81,8 @@ func (c *call) modbusFlag(fs *flag.FlagSet, name string) {
 		fs.BoolVar(&d.multiple, name, false, "write with functions 15 and 16 where 5 and 6 would do")
 	case "no-read-back":
 		fs.BoolVar(&d.noReadBack, name, false, "do not read the value back")
+	case "part-writes":
+		fs.StringVar(&d.partWrites, name, "", "`how` to write a part of a register, such as holding:5:bit3: mask (function 22), or rewrite (read it and write it whole)")
 	case "units":
 		fs.StringVar(&d.units, name, "1-247", "the `units` to look for, such as 1-10,17")
 	case "addresses":
@@ -114,6 +116,9 @@ func (c *call) bus() (*modbus.Bus, error) {
 	}
 	if d.multiple {
 		opts = append(opts, modbus.MultipleWrites())
+	}
+	if d.partWrites != "" {
+		opts = append(opts, modbus.PartWrites(d.partWrites))
 	}
 	if d.timeout < time.Millisecond || d.timeout > time.Hour {
 		return nil, usageError("-timeout %s: want 1ms to 1h", d.timeout)
@@ -151,17 +156,16 @@ type unit struct {
 	id      int
 	points  int // how many it has
 	timeout time.Duration
-	log     *lastErrors
 }
 
 // open makes the driver of a unit with these points, and connects.
 func (c *call) open(ctx context.Context, b *modbus.Bus, id int, points []model.Point) (*unit, error) {
-	u := &unit{id: id, points: len(points), timeout: c.device.timeout, log: &lastErrors{}}
+	u := &unit{id: id, points: len(points), timeout: c.device.timeout}
 	cfg := channel.Config{ID: "voltagectl", Driver: b.Unit(id), Points: points, Scan: channel.MinScan, Timeout: c.device.timeout}
 	if err := cfg.Validate(); err != nil {
 		return nil, asUsage(err)
 	}
-	d, err := cfg.NewDriver(slog.New(u.log), model.SystemClock)
+	d, err := cfg.NewDriver(slog.New(slog.DiscardHandler), model.SystemClock)
 	if err != nil {
 		return nil, asUsage(err)
 	}
@@ -179,6 +183,7 @@ func asUsage(err error) error {
 		line = strings.TrimSpace(strings.ReplaceAll(line, "invalid: ", ""))
 		line = strings.TrimPrefix(line, "channel voltagectl: ")
 		line = strings.TrimPrefix(line, "channel voltagectl: ")
+		line = strings.ReplaceAll(line, "the option part_writes (PartWrites), mask or rewrite", "-part-writes mask or rewrite")
 		if rest, ok := strings.CutPrefix(line, "point "); ok {
 			_, line, _ = strings.Cut(rest, ": ")
 		}
@@ -194,7 +199,8 @@ func (u *unit) explain(err error) error {
 	text := strings.ReplaceAll(err.Error(), channel.ErrNotConnected.Error()+": ", "")
 	switch {
 	case errors.Is(err, modbus.ErrTimeout):
-		return fmt.Errorf("unit %d does not answer within %s", u.id, u.timeout)
+		_, more, _ := strings.Cut(text, modbus.ErrTimeout.Error())
+		return fmt.Errorf("%s%s", u.silence(), strings.TrimPrefix(more, ", "+u.timeout.String()))
 	case strings.Contains(text, "the unit does not answer: "):
 		_, why, _ := strings.Cut(text, "the unit does not answer: ")
 		return fmt.Errorf("unit %d does not answer: %s", u.id, why)
@@ -202,61 +208,24 @@ func (u *unit) explain(err error) error {
 	return errors.New(text)
 }
 
-// lastErrors is a log that keeps what the driver tells about requests that
-// failed.
-type lastErrors struct {
-	mu   sync.Mutex
-	list []failedRequest
+// silence says that nothing came at all.
+func (u *unit) silence() string {
+	return fmt.Sprintf("unit %d does not answer within %s", u.id, u.timeout)
 }
 
-type failedRequest struct {
-	from, count int64
-	err         string
-}
-
-func (l *lastErrors) Enabled(context.Context, slog.Level) bool { return true }
-func (l *lastErrors) WithAttrs([]slog.Attr) slog.Handler       { return l }
-func (l *lastErrors) WithGroup(string) slog.Handler            { return l }
-
-func (l *lastErrors) Handle(_ context.Context, r slog.Record) error {
-	f := failedRequest{from: -1}
-	r.Attrs(func(a slog.Attr) bool {
-		switch a.Key {
-		case "from":
-			f.from = a.Value.Resolve().Int64()
-		case "count":
-			f.count = a.Value.Resolve().Int64()
-		case "error":
-			f.err = a.Value.Resolve().String()
-		}
-		return true
-	})
-	if f.err == "" || f.from < 0 {
-		return nil
+// why says why a point has no value.
+func (u *unit) why(point string) string {
+	var err error
+	if e, ok := u.Driver.(channel.Explainer); ok {
+		err = e.Explain(point)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.list = append(l.list, f); len(l.list) > 1000 {
-		l.list = l.list[500:]
+	var ex *modbus.Exception
+	switch {
+	case err == nil:
+		return "no value"
+	case errors.As(err, &ex):
+		text, _, _ := strings.Cut(ex.Error(), " to function ") // of reading, which is known
+		return text
 	}
-	return nil
-}
-
-// why returns why an address could not be read the last time.
-func (l *lastErrors) why(number int) string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, f := range slices.Backward(l.list) {
-		if int64(number) >= f.from && int64(number) < f.from+f.count {
-			return f.err
-		}
-	}
-	return "no value"
-}
-
-// forget drops what belongs to an earlier reading.
-func (l *lastErrors) forget() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.list = nil
+	return err.Error()
 }

@@ -12,7 +12,7 @@ func modbusCommands() []command {
   voltagectl modbus read -tcp 192.168.1.10 holding:100:float32 40101:int16 coil:3
   voltagectl modbus read -rtu /dev/ttyUSB0 -baud 9600 -parity none -unit 5 input:0-9
   voltagectl modbus read -tcp 192.168.1.10 -scale 0.1 -json input:7:int16`},
-		{name: "write", names: []string{"ADDRESS=VALUE…"}, many: true, flags: deviceFlags + " unit base scale multiple-writes no-read-back", options: device + " [-scale F] [-no-read-back]", run: runModbusWrite,
+		{name: "write", names: []string{"ADDRESS=VALUE…"}, many: true, flags: deviceFlags + " unit base scale multiple-writes part-writes no-read-back", options: device + " [-scale F] [-no-read-back]", run: runModbusWrite,
 			brief: "writes values, at once and without asking",
 			detail: "Writes values of a unit in turn and prints what was there, what was written and what\nwas read back. It ends at the first that fails, with exit code 1.\n\n" +
 				"It goes past the limits of points, interlocks and the journal of commands of a\nrunning engine, which may also write another value the moment after. A serial line\nthat an engine has open is locked." + address + `

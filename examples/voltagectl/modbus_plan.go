@@ -62,9 +62,16 @@ func (c *call) plannedChannels(file string, kinds []channel.Kind) ([]channel.Con
 	}
 	i := slices.IndexFunc(cfg.Channels, func(ch channel.Config) bool { return ch.ID == d.channel })
 	if i < 0 {
-		return nil, fmt.Errorf("%s has no channel %s", file, d.channel)
+		return nil, fmt.Errorf("%s has no channel %s: its channels are %s", file, d.channel, strings.Join(ids(cfg.Channels), ", "))
 	}
 	return cfg.Channels[i : i+1], nil
+}
+
+func ids(channels []channel.Config) (list []string) {
+	for _, ch := range channels {
+		list = append(list, ch.ID)
+	}
+	return list
 }
 
 func (c *call) printPlans(channels []channel.Config) error {

@@ -51,7 +51,6 @@ func decimal(v float64, short bool) string {
 
 // readOnce reads all places once. A driver may give them in several parts.
 func (u *unit) readOnce(ctx context.Context, list []place) ([]reading, error) {
-	u.log.forget()
 	byID := make(map[string]model.Sample, u.points)
 	for len(byID) < u.points {
 		samples, err := u.Read(ctx)
@@ -73,11 +72,12 @@ func (u *unit) reading(i int, p place, samples map[string]model.Sample) reading 
 	r := reading{Address: p.text, short: strings.HasPrefix(p.rest, ":float32") && p.scale == 1}
 	id := strconv.Itoa(i)
 	s := samples[id]
-	raw := s.Quality // of the registers themselves
+	raw, from := s.Quality, id // of the registers themselves
 	if !p.bits() {
 		raw = model.Good
 		for k := range p.width {
-			register := samples[fmt.Sprintf("%s.%d", id, k)]
+			from = fmt.Sprintf("%s.%d", id, k)
+			register := samples[from]
 			if register.Quality != model.Good {
 				raw = register.Quality
 				break
@@ -86,10 +86,8 @@ func (u *unit) reading(i int, p place, samples map[string]model.Sample) reading 
 		}
 	}
 	switch {
-	case raw == model.Invalid: // a bare register is nothing else
-		r.Raw, r.Error = nil, "exception 2 (illegal data address)"
 	case raw != model.Good:
-		r.Raw, r.Error = nil, u.log.why(p.start)
+		r.Raw, r.Error = nil, u.why(from)
 	case s.Quality == model.Good && p.str:
 		r.Text = &s.Text
 	case s.Quality == model.Good:

@@ -96,6 +96,9 @@ func (c *call) ask(ctx context.Context, b *modbus.Bus, id int, list []place) (st
 	_, err = u.Read(ctx)
 	switch {
 	case errors.Is(err, modbus.ErrTimeout), errors.Is(err, modbus.ErrAnswer):
+		if text := u.explain(err).Error(); text != u.silence() { // something came, if no answer
+			fmt.Fprintln(c.errs, text)
+		}
 		return "", nil
 	case err != nil:
 		var ex *modbus.Exception

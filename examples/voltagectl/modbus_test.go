@@ -5,6 +5,8 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -115,6 +117,11 @@ func TestModbusErrors(t *testing.T) {
 		{"write -tcp a holding:0-3=1", exitUsage, "a range is not written"},
 		{"write -tcp a input:0=1", exitUsage, "the space input is read-only"},
 		{"write -tcp a discrete:0=1", exitUsage, "the space discrete is read-only"},
+		{"read -tcp a -timeout 5 holding:0", exitUsage, `invalid value "5" for flag -timeout: want a time with its unit, such as 500ms or 2s`},
+		{"read -tcp a -unit x holding:0", exitUsage, `invalid value "x" for flag -unit: want a whole number`},
+		{"read -tcp a -scale x holding:0", exitUsage, `invalid value "x" for flag -scale: want a number`},
+		{"write -tcp a holding:0:bit3=1", exitUsage, "say how with -part-writes mask or rewrite"},
+		{"write -tcp a -part-writes x holding:0:bit3=1", exitUsage, "mask or rewrite"},
 		{"write -tcp a holding:0:string2=1", exitUsage, "text is not written"},
 		{"scan -tcp a -units 9-1", exitUsage, "want units from 0 to 255"},
 		{"scan -rtu /dev/null -units 0", exitUsage, "want units from 1 to 247"},
@@ -125,10 +132,12 @@ func TestModbusErrors(t *testing.T) {
 		{"watch -tcp a -every 0s holding:0", exitUsage, "want at least 1ms"},
 		{"read -timeout 0s -tcp a holding:0", exitUsage, "want 1ms to 1h"},
 		{"plan missing.yaml", exitFailed, "no such file"},
-		{"plan ../allinone/site.yaml -channel 7", exitFailed, "has no channel 7"},
+		{"plan ../allinone/site.yaml -channel 7", exitFailed, "has no channel 7: its channels are 1001, 1002"},
+		{"plan -profile ../profiles/simulated-bms.yaml -driver can", exitFailed, "want one of modbus-tcp"},
 		{"plan ../allinone/site.yaml -driver virtual", exitUsage, "-driver belongs to -profile"},
-		{"nothing", exitUsage, "there is no such command"},
-		{"", exitUsage, "which command?"},
+		{"nothing", exitUsage, "there is no such command: want read, write, scan, watch, plan"},
+		{"-json read", exitUsage, "flags stand behind the command, such as voltagectl modbus read -json"},
+		{"", exitUsage, "which command? read, write, scan, watch, plan"},
 	} {
 		t.Run(c.args, func(t *testing.T) {
 			t.Parallel()
@@ -142,6 +151,61 @@ func TestModbusErrors(t *testing.T) {
 	code, _, errs := ctl(t, "-redis", "redis://127.0.0.1:1", "modbus", "read", "-tcp", "a", "holding:0")
 	require.Equal(t, exitUsage, code)
 	require.Contains(t, errs, "need no store")
+	code, _, errs = ctl(t, "-tcp", "a", "modbus", "read", "holding:0")
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, errs, "only -redis, -site and -json stand before the command")
+}
+
+// full is an output that takes nothing.
+type full struct{}
+
+func (full) Write([]byte) (int, error) { return 0, errors.New("no space left") }
+
+// Output that is lost is a failure, whatever the command.
+func TestOutputIsLost(t *testing.T) {
+	t.Parallel()
+	addr := startDevice(t, units(map[byte]server.Handler{1: memory()}))
+	for _, args := range [][]string{
+		{"modbus", "read", "-tcp", addr, "-timeout", patient, "holding:0"}, {"modbus", "read", "-json", "-tcp", addr, "-timeout", patient, "holding:0"},
+		{"modbus", "plan", "../allinone/site.yaml"}, {"scripts", "list"}, {"help"},
+	} {
+		var errs bytes.Buffer
+		require.Equal(t, exitFailed, run(t.Context(), args, full{}, &errs), args)
+		require.Equal(t, "voltagectl: no space left\n", errs.String())
+	}
+}
+
+// What came in place of an answer tells of a wrong speed or a second master.
+func TestModbusNoise(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer func() { _ = c.Close() }()
+				for b := make([]byte, 100); ; {
+					if _, err := c.Read(b); err != nil {
+						return
+					}
+					_, _ = c.Write(make([]byte, 9)) // an error is the end of the client
+				}
+			}()
+		}
+	}()
+	code, _, errs := ctl(t, "modbus", "read", "-rtu-tcp", l.Addr().String(), "-timeout", "100ms", "holding:0")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, errs, "unit 1 does not answer within 100ms")
+	require.Contains(t, errs, "garbage")
+	code, _, errs = ctl(t, "modbus", "scan", "-rtu-tcp", l.Addr().String(), "-timeout", "100ms", "-units", "4")
+	require.Equal(t, exitFailed, code)
+	require.Regexp(t, `unit 4 does not answer within 100ms.*garbage`, errs)
+	require.Contains(t, errs, "no unit answers")
 }
 
 func TestModbusWrite(t *testing.T) {
@@ -162,6 +226,11 @@ coil:3               1     →  0      0          confirmed
 
 	out = ok(t, "modbus", "write", "-tcp", addr, "-timeout", patient, "-no-read-back", "-json", "40001=0x10")
 	require.JSONEq(t, `[{"address": "40001", "old": 0, "value": 16, "result": "done"}]`, out)
+
+	out = ok(t, "modbus", "write", "-tcp", addr, "-timeout", patient, "-part-writes", "mask", "holding:9:bit1=on")
+	require.Contains(t, out, "confirmed")
+	v, _ = m.Register(server.HoldingRegister, 9)
+	require.EqualValues(t, 11, v)
 
 	code, out, errs := ctl(t, "modbus", "write", "-tcp", addr, "-timeout", patient, "holding:0=1", "holding:50=2", "holding:1=3", "holding:2=4")
 	require.Equal(t, exitFailed, code)

@@ -190,7 +190,7 @@ func (c *call) table(rows ...string) {
 	for _, row := range rows {
 		fmt.Fprintln(w, row)
 	}
-	_ = w.Flush() // as of all output: nobody could be told
+	_ = w.Flush() // run reports what could not be written
 }
 
 // when prints a time for people.
