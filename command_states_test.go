@@ -287,7 +287,7 @@ func testCommandStates(t *testing.T, store scripts.StoreConfig, d operated) {
 		r, err := eng.Command(ctx, busy.ID)
 		return err == nil && r.State == model.CommandExecuting && d.acted(plainAt) > acted
 	})
-	check("expired", command("mode", 0, 50*time.Millisecond), "expired timeout", voltage.ErrExpired, 0)
+	check("expired", command("mode", 0, 2*time.Second), "expired timeout", voltage.ErrExpired, 0)
 	older, newer := command("power", 10, long), command("power", 15, long)
 	replaced := make(chan error, 1)
 	go func() {
