@@ -32,6 +32,8 @@ type loadTemplate struct {
 	Adjustments  map[string]model.TemplatePoint `yaml:"adjustments"`
 	Calculations map[string]loadRaw             `yaml:"calculations"`
 	Alarms       map[string]model.TemplateAlarm `yaml:"alarms"`
+
+	Policies map[string]model.TemplatePolicy `yaml:"policies"`
 }
 
 // loadedTemplate is a template and the loader that knows where its parts stand.
@@ -105,7 +107,7 @@ func (l *loader) templateFile(data []byte) {
 		y := f.Templates[name]
 		t := model.Template{Name: name, Title: y.Title, Description: y.Description, Extends: y.Extends, Without: y.Without,
 			Properties: y.Properties, Measurements: y.Measurements, Signals: y.Signals, Controls: y.Controls, Adjustments: y.Adjustments,
-			Calculations: l.calculations(p.with("calculations"), y.Calculations), Alarms: y.Alarms}
+			Calculations: l.calculations(p.with("calculations"), y.Calculations), Alarms: y.Alarms, Policies: y.Policies}
 		l.templates[name] = &loadedTemplate{l: l, p: p, own: t}
 	}
 }
@@ -261,6 +263,13 @@ func (t *loadedTemplate) check() {
 		at := t.p.with("alarms", id)
 		constant(at.with("threshold"), whole.Alarms[id].Threshold)
 		constant(at.with("hysteresis"), whole.Alarms[id].Hysteresis)
+	}
+	for _, name := range slices.Sorted(maps.Keys(whole.Policies)) {
+		at := t.p.with("policies", name)
+		constant(at.with("safe"), whole.Policies[name].Safe)
+		for i, lock := range whole.Policies[name].Interlocks {
+			constant(at.with("interlocks", i, "threshold"), lock.Threshold)
+		}
 	}
 	if err := calc.Cycle([]model.Instance{{ID: whole.Name, Calculations: whole.Calculations}}); err != nil {
 		l.fail(t.p.with("calculations"), "%s", loadText(err))

@@ -95,6 +95,9 @@ func TestLoadConfigTemplateFaults(t *testing.T) {
 		{name: "nothing left of the limits", site: "templates: [own.yaml]\nmodels:\n  - {id: a, template: x, channel: 1}\n",
 			files: map[string]string{"own.yaml": "templates:\n  x:\n    controls: {power_setpoint: {min: 200}}\n"},
 			want:  []string{"models[0].controls.power_setpoint: 1:2: nothing is left between the limits 200 and 100 of template and point"}},
+		{name: "safe value", site: "templates: [own.yaml]\nmodels:\n  - {id: a, template: x, channel: 1}\n",
+			files: map[string]string{"own.yaml": "templates:\n  x:\n    controls: {power_setpoint: {max: 50}}\n    policies: {power_setpoint: {safe: 60}}\n"},
+			want:  []string{"models[0].template: policies power_setpoint: safe 60 is outside of the limits of the template"}},
 		{name: "parents", site: "models:\n  - {id: a, parent: b}\n  - {id: b, parent: c}\n  - {id: c, parent: a}\n  - {id: d, parent: bb}\n  - {id: e, parent: e}\n", want: []string{
 			"site.yaml:11: models[0].parent: a circle: a is a part of b is a part of c is a part of a",
 			`site.yaml:14: models[3].parent: the file has no model "bb"`,
@@ -143,6 +146,15 @@ func TestLoadConfigTemplateFaults(t *testing.T) {
     calculations: {q: p2 + 1, r: s, s: r, t: "("}
     alarms: {hot: {point: p, operator: ">", threshold: rate}}
   "b d": {}
+  i:
+    controls: {c: {max: 1}}
+    policies: {c: {safe: x, hold: 1h}, d: {}}
+  j:
+    controls: {c: {max: 1}}
+    policies: {c: {safe: x, hold: 1h, interlocks: [{point: c, operator: ">", threshold: y}]}}
+  k:
+    controls: {c: {max: 1}}
+    policies: {c: {hold: 1h}}
 `}, want: []string{
 			"site.yaml:10: templates[1]: own.yaml is there twice", "site.yaml:10: templates[2]: none.yaml: file does not exist",
 			"own.yaml:3: templates.b.extends: templates extend each other in a circle: b extends a extends b",
@@ -158,6 +170,10 @@ func TestLoadConfigTemplateFaults(t *testing.T) {
 			"own.yaml:20: templates.h.calculations: model h: calculation r: a circle: h:r needs h:s needs h:r",
 			"own.yaml:21: templates.h.alarms.hot.threshold: expression, column 1: there is no property rate",
 			`own.yaml:22: templates."b d": the name may have 1 to 64`,
+			`own.yaml:23: templates.i: policies "d": there is no such control or adjustment`,
+			"own.yaml:28: templates.j.policies.c.safe: expression, column 1: there is no property x",
+			"own.yaml:28: templates.j.policies.c.interlocks[0].threshold: expression, column 1: there is no property y",
+			"own.yaml:29: templates.k: policies c: hold 1h0m0s: there is no safe value",
 		}},
 		{name: "no templates", site: "templates: [own.yaml]\n", files: map[string]string{"own.yaml": "template: {}\n"},
 			want: []string{"own.yaml:1: template: unknown key; did you mean templates?", "own.yaml:1: templates: missing"}},

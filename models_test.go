@@ -77,6 +77,7 @@ func TestProblemsOfModels(t *testing.T) {
 	cfg := pcsSite(t)
 	m := cfg.Models[0].Clone()
 	delete(m.Controls, "power_setpoint")
+	delete(m.Policies, "power_setpoint")
 	m.Measurements["ac_voltage"], m.Measurements["ac_current"] = "1:1", "9:1"
 	m.Calculations["odd"] = model.Calculation{Expression: "meter9.power + 1"}
 	cfg.Models[0] = m

@@ -88,6 +88,24 @@ func applyTemplate(t model.Template, bases []string, m model.Instance) (model.In
 		}
 	}
 	m.Calculations = templateCalculations(t, m, absent)
+	m.Policies = maps.Clone(m.Policies)
+	for _, name := range slices.Sorted(maps.Keys(t.Policies)) {
+		_, own := m.Policies[name]
+		if _, bound := boundKind(m, name); own || !bound {
+			continue
+		}
+		policy := t.Policies[name].Policy(m.ID, func(text string) float64 { return constant("policies "+name, text) },
+			func(point string) bool { return absent[point] })
+		info := m.Points[name]
+		empty := info.Min != nil && info.Max != nil && *info.Min > *info.Max // it was reported
+		if safe := policy.Safe; safe != nil && !incomplete && !empty && (info.Min != nil && *safe < *info.Min || info.Max != nil && *safe > *info.Max) {
+			fail(fmt.Sprintf("policies %s: safe %v is outside of the limits of the template", name, *safe), "template")
+		}
+		if m.Policies == nil {
+			m.Policies = map[string]model.ControlPolicy{}
+		}
+		m.Policies[name] = policy
+	}
 	var rules []alarm.Rule
 	for _, id := range slices.Sorted(maps.Keys(t.Alarms)) {
 		a := t.Alarms[id]
@@ -255,6 +273,10 @@ func extendTemplate(t, base model.Template) (whole model.Template, unknown []str
 	whole.Controls = inherit(t.Controls, base.Controls, gone)
 	whole.Adjustments = inherit(t.Adjustments, base.Adjustments, gone)
 	whole.Calculations = inherit(t.Calculations, base.Calculations, gone)
+	whole.Policies = inherit(t.Policies, base.Policies, func(name string) bool {
+		_, own := t.Policies[name]
+		return own || out[name]
+	})
 	whole.Alarms = inherit(t.Alarms, base.Alarms, func(id string) bool {
 		if _, own := t.Alarms[id]; own || out[id] {
 			return true

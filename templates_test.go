@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -114,6 +115,14 @@ templates:
       needs_humidity: half * humidity
     alarms:
       fault: {point: fault, operator: ">", threshold: rated_power / 100, hysteresis: 0.1}
+    policies:
+      power_setpoint:
+        safe: rated_power / 10
+        hold: 1m
+        interlocks:
+          - {name: fault, point: fault, operator: "==", threshold: 1}
+          - {point: derated, operator: ">", threshold: rated_power} # not bound
+          - {model: grid, point: frequency, operator: "<", threshold: 49}
 `))
 	require.NoError(t, err)
 	whole, _ := lib.Template("my_pcs")
@@ -133,7 +142,15 @@ templates:
 	require.Equal(t, 25.0, *m.Points["power_setpoint"].Max)
 	require.Equal(t, []string{"discharged_energy", "half", "load_factor"}, slices.Sorted(maps.Keys(m.Calculations)),
 		"without what is bound and what lacks an optional point")
+	safe := 5.0
+	require.Equal(t, map[string]model.ControlPolicy{"power_setpoint": {Safe: &safe, Hold: time.Minute, Interlocks: []model.Interlock{
+		{Name: "fault", Model: "pcs1", Point: "fault", Operator: "==", Threshold: 1}, {Model: "grid", Point: "frequency", Operator: "<", Threshold: 49}}}}, m.Policies)
 	require.Equal(t, []model.AlarmRule{{ID: "fault", Model: "pcs1", Point: "fault", Operator: ">", Threshold: 0.5, Hysteresis: 0.1}}, rules)
+
+	own, _, err := lib.Instance(model.Instance{ID: "pcs2", Template: "pcs", Properties: map[string]float64{"rated_power": 1},
+		Controls: map[string]string{"power_setpoint": "1:4"}, Policies: map[string]model.ControlPolicy{"power_setpoint": {}}})
+	require.NoError(t, err)
+	require.Equal(t, map[string]model.ControlPolicy{"power_setpoint": {}}, own.Policies, "what the instance says itself counts")
 
 	for want, bad := range map[string]model.Instance{
 		"there is no template \"pcss\"; did you mean pcs?":                              {ID: "x", Template: "pcss"},

@@ -31,6 +31,9 @@ type Template struct {
 	Calculations map[string]Calculation
 	// Alarms are the rules that an instance has by default, by id.
 	Alarms map[string]TemplateAlarm
+	// Policies say when controls and adjustments may be operated and what they go to
+	// when nobody stands behind their value, by name.
+	Policies map[string]TemplatePolicy
 }
 
 // Property is a constant of an instance, such as its rated power.
@@ -195,5 +198,5 @@ func (t Template) Validate() error {
 			return fmt.Errorf("%w: template %s: alarm %s: the threshold is missing", ErrInvalid, t.Name, id)
 		}
 	}
-	return nil
+	return t.validatePolicies(seen)
 }
