@@ -35,8 +35,8 @@ type line struct {
 	served   bool   // this connection did, or the one that was lost last
 	busy     bool   // a request is under way, or the pause after it
 	holder   *lane  // whose request is under way; nil for none
-	turns    // who waits for it
-	silents  // units that do not answer, and how they give way
+	turns           // who waits for it
+	silents         // units that do not answer, and how they give way
 }
 
 // wire is a connection with a framing: conn of Modbus TCP, rtuConn of RTU. Its

@@ -126,7 +126,7 @@ func (r *rig) run(u unit, factory channel.Factory) {
 				assert.ErrorIs(r.t, err, channel.ErrNotConnected, "%s: demand", r.name)
 			}
 			select {
-			case <-time.After(10 * time.Millisecond):
+			case <-time.After(time.Duration(r.dice.int(int(4 * r.pause)))):
 			case <-ctx.Done():
 			}
 		}
