@@ -40,6 +40,7 @@ type class struct {
 	first   int    // the first one that was answered, or -1
 	good    []span // those that go into the next plan
 	again   []span // those that brought nothing
+	none    []item // of what is read once: those whose addresses the device does not have
 	refused int    // how many points have addresses that the device does not have
 	changed bool   // requests were split
 	answers uint64 // of the driver when the round began
@@ -49,6 +50,7 @@ type class struct {
 	retryAt   time.Time     // when they are tried again
 	retryWait time.Duration // how long after the last time
 	onceWait  time.Duration // until what was not answered is asked for again
+	absent    []item        // as none, of all rounds since the connect; they wait for retryAt
 }
 
 // heard notes that a request of the round was answered.
@@ -88,15 +90,25 @@ func (d *driver) sort() {
 // whatever was learned about them.
 func (d *driver) reset() {
 	d.mu.Lock()
-	d.asked, d.written = nil, nil
+	d.asked = nil
+	for i := range d.items { // what was written is read in any case
+		if d.stale[d.items[i].sample] && !slices.Contains(d.written, i) {
+			d.written = append(d.written, i)
+		}
+	}
 	d.mu.Unlock()
 	clear(d.wanted)
 	clear(d.stale)
 	clear(d.why)
 	d.stales, d.strikes, d.depth = 0, 0, len(d.poll.asks)
+	if d.broken >= maxBroken && d.depth > 1 {
+		d.depth = 1
+		d.setup.Log.Warn("modbus: the connection ends again and again while requests that were sent together are under way; they are sent alone until the next connect",
+			"channel", d.setup.ID, "unit", d.opts.unit, "pipeline", d.opts.pipeline)
+	}
 	var once []int
 	for k, c := range d.classes {
-		c.begun, c.again, c.todo, c.at = false, nil, c.todo[:0], 0
+		c.begun, c.again, c.absent, c.todo, c.at = false, nil, nil, c.todo[:0], 0
 		c.retryWait, c.onceWait = 0, 0
 		if c.Name == channel.ScanDemand {
 			continue
@@ -158,12 +170,15 @@ func (d *driver) prepare(c *class, now time.Time) {
 		d.replan(c)
 	}
 	c.todo = c.todo[:0]
-	c.whole = c.Name != channel.ScanDemand && len(c.again) == 0 || c.Period > 0
+	c.whole = c.Name != channel.ScanDemand && len(c.again) == 0 && len(c.absent) == 0 || c.Period > 0
 	switch {
 	case c.Name == channel.ScanDemand:
 		c.todo = append(c.todo, makePlan(d.demanded(), d.opts.limits)...)
 	case !c.whole:
 		c.todo = append(c.todo, c.again...)
+		if len(c.absent) > 0 && !now.Before(c.retryAt) {
+			c.todo, c.absent = append(c.todo, makePlan(c.absent, d.opts.limits)...), nil
+		}
 	case len(c.plan) > 0:
 		c.start %= len(c.plan)
 		c.todo = append(append(c.todo, c.plan[c.start:]...), c.plan[:c.start]...)
@@ -182,7 +197,7 @@ func (d *driver) prepare(c *class, now time.Time) {
 func (d *driver) rewind(c *class, now time.Time) {
 	c.todo = c.todo[:c.planned]
 	c.time, c.at, c.first = now, 0, -1
-	c.good, c.again, c.changed, c.answers = c.good[:0], c.again[:0:0], false, d.answers
+	c.good, c.again, c.none, c.changed, c.answers = c.good[:0], c.again[:0:0], c.none[:0], false, d.answers
 	c.refused = 0
 	if c.whole {
 		c.refused = c.illegal
@@ -197,9 +212,8 @@ func (d *driver) finish(c *class) []model.Sample {
 	if c.whole {
 		d.learn(c)
 	}
-	if c.Name == channel.ScanOnce && len(c.again) > 0 {
-		c.onceWait = min(max(2*c.onceWait, d.setup.Scan), onceMost)
-		d.table.Ask(c.place, d.setup.Clock.Now().Add(c.onceWait))
+	if c.Name == channel.ScanOnce {
+		d.askAgain(c)
 	}
 	if c.whole && d.stales == 0 {
 		return c.samples
@@ -217,6 +231,25 @@ func (d *driver) finish(c *class) []model.Sample {
 		}
 	}
 	return d.out
+}
+
+// askAgain has what is read once be asked for once more, where it was not answered
+// or the device did not have it.
+func (d *driver) askAgain(c *class) {
+	if len(c.none) > 0 {
+		c.absent = append(c.absent, c.none...)
+		if !c.whole { // else learn did it
+			c.retryWait = min(max(2*c.retryWait, retryFirst), retryMost)
+			c.retryAt = c.time.Add(c.retryWait)
+		}
+	}
+	switch {
+	case len(c.again) > 0: // and what is absent with it, when it is time for that
+		c.onceWait = min(max(2*c.onceWait, d.setup.Scan), onceMost)
+		d.table.Ask(c.place, d.setup.Clock.Now().Add(c.onceWait))
+	case len(c.absent) > 0:
+		d.table.Ask(c.place, c.retryAt)
+	}
 }
 
 // add has Read return a sample, unless it is of before a write.

@@ -69,9 +69,6 @@ func appendTCP(b []byte, id uint16, unit byte, pdu *gb.ProtocolDataUnit) []byte 
 // answered is dropped by its transaction id.
 func (c *conn) exchange(ctx context.Context, timeout time.Duration, unit byte, asks []ask, command bool) (exchanged, error) {
 	var x exchanged
-	if err := ctx.Err(); err != nil {
-		return x, err
-	}
 	until := func() (deadline time.Time, bounded bool) {
 		deadline = time.Now().Add(timeout)
 		if byContext, ok := ctx.Deadline(); ok && byContext.Before(deadline) {
@@ -88,6 +85,9 @@ func (c *conn) exchange(ctx context.Context, timeout time.Duration, unit byte, a
 	if command && !alive(c.Conn) {
 		return x, fmt.Errorf("%w: %w", channel.ErrNotConnected, errPeerClosed)
 	}
+	if err := ctx.Err(); err != nil {
+		return x, err
+	}
 	c.out = c.out[:0]
 	for k := range asks {
 		c.last++
@@ -97,12 +97,9 @@ func (c *conn) exchange(ctx context.Context, timeout time.Duration, unit byte, a
 	c.issued = min(c.issued+uint32(len(asks)), 1<<16)
 	n, err := c.Write(c.out)
 	x.sent = n > 0
-	if err != nil && !x.sent && ctx.Err() != nil {
-		return x, ctx.Err()
-	}
 	if err != nil {
 		// What a part of a frame would do to the next one is open.
-		return x, c.lost(err)
+		return x, c.unwritten(ctx, bounded, x.sent, err)
 	}
 	whole := false // a frame that had begun when the request was cut short is waited for
 	for left := len(asks); left > 0; {
@@ -113,6 +110,10 @@ func (c *conn) exchange(ctx context.Context, timeout time.Duration, unit byte, a
 			a := waiting(asks, binary.BigEndian.Uint16(answer))
 			if a == nil { // to an earlier request, or there twice
 				x.late = alsoAlive(x.late, answer[headerSize-1:])
+				if whole { // that was the frame
+					whole = false
+					c.extend(past, true)
+				}
 				continue
 			}
 			a.take(unit, answer)
@@ -213,8 +214,13 @@ var past = time.Unix(1, 0)
 func (c *stream) interrupt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.active {
-		c.cut = true
+	if !c.active {
+		return
+	}
+	c.cut = true
+	if _, secured := c.Conn.(*tlsConn); secured {
+		_ = c.SetReadDeadline(past) // TLS does not get over a write that was cut short
+	} else {
 		_ = c.SetDeadline(past)
 	}
 }
@@ -256,6 +262,21 @@ func (c *conn) receive() ([]byte, error) {
 		return nil, err
 	}
 	return frame, nil
+}
+
+// unwritten is the error of a request that could not be sent. Where its time was
+// over before its first byte left, the connection stays in order; not with TLS,
+// which writes nothing any more once a write has failed.
+func (c *stream) unwritten(ctx context.Context, bounded, sent bool, err error) error {
+	_, secured := c.Conn.(*tlsConn)
+	switch {
+	case sent || secured:
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case bounded && errors.Is(err, os.ErrDeadlineExceeded): // the context is about to notice
+		return context.DeadlineExceeded
+	}
+	return c.lost(err)
 }
 
 // lost makes an error that says that the connection is gone.

@@ -90,14 +90,15 @@ func (l *line) detach(m *member) {
 	}
 }
 
-// silent notes that m does not answer. When none of those attached was heard
-// since, it is the connection that is dead, though it does not say so.
+// silent notes that m does not answer. When none of those attached that are asked
+// all the time was heard since, it is the connection that is dead, though it does
+// not say so.
 func (l *line) silent(m *member) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	m.silentAt = l.heard + 1
 	for other := range l.attached {
-		if !other.mute && other.silentAt != l.heard+1 {
+		if !other.mute && !other.idle && other.silentAt != l.heard+1 {
 			return
 		}
 	}

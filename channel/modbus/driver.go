@@ -1,9 +1,11 @@
 package modbus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -105,6 +107,7 @@ func newDriver(l *line, o options, s channel.Setup) (*driver, error) {
 		return nil, errors.Join(errs...)
 	}
 	d.sort()
+	d.member.idle = !slices.ContainsFunc(d.classes, func(c *class) bool { return c.Period > 0 })
 	return d, nil
 }
 
@@ -151,7 +154,7 @@ func (d *driver) Connect(ctx context.Context) error {
 		err = d.begin(ctx)
 	}
 	if err == nil {
-		err = ctx.Err()
+		err = cmp.Or(ctx.Err(), s.ctx.Err()) // that ctx ends with the session takes a moment
 	}
 	if err != nil {
 		if s.ctx.Err() != nil {

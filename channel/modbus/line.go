@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"sync"
 	"time"
 
@@ -36,9 +35,8 @@ type line struct {
 	served   bool   // this connection did, or the one that was lost last
 	busy     bool   // a request is under way, or the pause after it
 	holder   *lane  // whose request is under way; nil for none
-	commands []*lane
-	polls    []*lane
-	silents  // units that do not answer, and how they give way
+	turns           // who waits for it
+	silents         // units that do not answer, and how they give way
 }
 
 // wire is a connection with a framing: conn of Modbus TCP, rtuConn of RTU. Its
@@ -77,6 +75,7 @@ func (a *ask) end(data []byte, err error) {
 type member struct {
 	unit byte
 	mute bool // it never answers, being all units at once
+	idle bool // it is not asked for anything again and again
 	// silentAt is line.heard when the unit was last found silent, plus one.
 	silentAt uint64
 }
@@ -234,77 +233,4 @@ func (l *line) rests() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return time.Until(l.rest) > 0
-}
-
-// acquire waits until the line is free for the lane: commands in the order in
-// which they came, then polls in theirs; those of dead units when it is their
-// time.
-func (l *line) acquire(ctx context.Context, ln *lane) error {
-	l.mu.Lock()
-	if err := ctx.Err(); err != nil {
-		l.mu.Unlock()
-		return err
-	}
-	if !l.busy && (!ln.probe || l.openLocked()) {
-		l.busy = true
-		l.mu.Unlock()
-		return nil
-	}
-	queue := l.queue(ln)
-	*queue = append(*queue, ln)
-	l.waitingLocked(ln)
-	l.mu.Unlock()
-	select {
-	case <-ln.turn:
-		return nil
-	case <-ctx.Done():
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if i := slices.Index(*queue, ln); i >= 0 {
-		*queue = slices.Delete(*queue, i, i+1)
-	} else {
-		<-ln.turn // it came meanwhile; hand it on
-		l.nextLocked()
-	}
-	return ctx.Err()
-}
-
-func (l *line) queue(ln *lane) *[]*lane {
-	switch {
-	case ln.command:
-		return &l.commands
-	case ln.probe:
-		return &l.probes
-	}
-	return &l.polls
-}
-
-// release gives the line to the next, after the pause that devices may need.
-func (l *line) release() {
-	if l.delay > 0 {
-		time.AfterFunc(l.delay, l.next)
-		return
-	}
-	l.next()
-}
-
-func (l *line) next() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.nextLocked()
-}
-
-func (l *line) nextLocked() {
-	l.busy = true
-	for _, queue := range []*[]*lane{&l.commands, l.dueLocked(time.Now()), &l.polls} {
-		if len(*queue) > 0 {
-			ln := (*queue)[0]
-			*queue = slices.Delete(*queue, 0, 1)
-			ln.turn <- struct{}{} // has room: a lane waits once at a time
-			return
-		}
-	}
-	l.busy = false
-	l.armLocked()
 }

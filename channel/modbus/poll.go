@@ -21,6 +21,10 @@ const maxSilent = 2
 // and answer them alone, before they go alone.
 const maxStrikes = 3
 
+// maxBroken is how many connections in turn may end amid requests that went
+// together before those of the next one go alone.
+const maxBroken = 2
+
 // poller is the state of Read.
 type poller struct {
 	classes []*class // in the order in which they go ahead of each other
@@ -39,6 +43,7 @@ type poller struct {
 	probe   int    // the request, counted through all classes, that Connect asks a dead unit
 	depth   int    // how many requests go together
 	strikes int    // see maxStrikes
+	broken  int    // see maxBroken
 }
 
 // begin prepares Read after a connect.
@@ -115,6 +120,13 @@ func (d *driver) step(ctx context.Context, c *class) (ended bool, err error) {
 	}
 	d.poll.quiet = max(d.quiet, c.todo[c.at].quiet)
 	if err := d.line.ask(ctx, &d.member, d.poll, n, d.setup.Timeout); err != nil {
+		switch {
+		case !errors.Is(err, channel.ErrNotConnected):
+		case n > 1:
+			d.broken++
+		default:
+			d.broken = 0
+		}
 		return false, err
 	}
 	missing := 0
@@ -131,7 +143,7 @@ func (d *driver) step(ctx context.Context, c *class) (ended bool, err error) {
 		d.quiet++
 	}
 	if n > 1 && missing == 0 {
-		d.strikes = 0
+		d.strikes, d.broken = 0, 0
 	}
 	first := c.at
 	c.at += n
@@ -197,6 +209,9 @@ func (d *driver) settle(c *class, at int, a *ask, batch bool) {
 		} else {
 			d.mark(&s, model.Invalid, a.err)
 			c.refused += len(s.items)
+			if c.Name == channel.ScanOnce {
+				c.none = append(c.none, s.items...)
+			}
 		}
 		return
 	default:

@@ -18,7 +18,15 @@ var errPeerClosed = errors.New("closed by the peer")
 // request that meets such an end is sent once more, over a new connection, when
 // the lost one had served a request and nothing of this one can be carried out
 // twice.
+//
+// A command makes the connection anew where it was lost with other units' requests
+// and the Read of its own, which would connect again, does not ask for anything.
 func (l *line) carry(ctx context.Context, m *member, ln *lane, asks []ask, timeout time.Duration) (exchanged, error) {
+	if ln.command {
+		if err := l.attach(ctx, nil); err != nil {
+			return exchanged{}, err
+		}
+	}
 	x, err := l.attempt(ctx, m, ln, asks, timeout)
 	if !closedByPeer(err) || x.heard || x.sent && !harmless(asks) || !l.hasServed() || l.attach(ctx, nil) != nil {
 		return x, err

@@ -103,9 +103,6 @@ func (c *rtuConn) transact(ctx context.Context, timeout time.Duration, unit byte
 	c.out = appendRTU(c.out[:0], unit, request)
 	n, err := c.Write(c.out)
 	x.sent = n > 0
-	if err != nil && !x.sent && ctx.Err() != nil {
-		return x, ctx.Err()
-	}
 	sent := time.Now().Add(c.pace.char * time.Duration(len(c.out)))
 	if unit == 0 {
 		c.pace.free = sent.Add(turnaround)
@@ -116,7 +113,7 @@ func (c *rtuConn) transact(ctx context.Context, timeout time.Duration, unit byte
 		c.pace.doubts.add(unit, request, sent)
 	}
 	if err != nil {
-		return x, c.lost(err)
+		return x, c.unwritten(ctx, bounded, x.sent, err)
 	}
 	if unit == 0 {
 		return x, errBroadcast

@@ -116,6 +116,9 @@ func (t *try) hurry(now time.Time, atOnce bool) time.Duration {
 func (t *try) ended(ctx context.Context, asks []ask, err error) error {
 	cut := errors.Is(context.Cause(t.ctx), errCut)
 	t.cancel(nil)
+	if err == nil && ctx.Err() != nil { // the try may not have known yet
+		return ctx.Err()
+	}
 	if err == nil || !cut || ctx.Err() != nil || errors.Is(err, channel.ErrNotConnected) {
 		return err
 	}

@@ -60,3 +60,36 @@ func TestScanClasses(t *testing.T) {
 	read("slow", "set") // after a round another class is let through
 	read("plain")
 }
+
+// What was asked for while another class had its turn is not forgotten when more
+// is asked for.
+func TestDemandsAddUp(t *testing.T) {
+	t.Parallel()
+	s := setup(channeltest.NewClock(t),
+		model.Point{ID: "a", Address: "constant:1", Scan: channel.ScanDemand},
+		model.Point{ID: "b", Address: "constant:2", Scan: channel.ScanDemand}, model.Point{ID: "c", Address: "constant:3"})
+	made, err := New()(s)
+	require.NoError(t, err)
+	d := made.(*driver)
+	require.NoError(t, d.Connect(t.Context()))
+	read := func() (ids []string) {
+		t.Helper()
+		samples, err := d.Read(t.Context())
+		require.NoError(t, err)
+		for _, s := range samples {
+			ids = append(ids, s.Point)
+		}
+		return ids
+	}
+	require.NoError(t, d.Demand("b"))
+	require.Equal(t, []string{"b"}, read())
+	require.NoError(t, d.Demand("b"))
+	require.Equal(t, []string{"c"}, read(), "its turn after a round of demands")
+	require.NoError(t, d.Demand("a", "b"))
+	require.Equal(t, []string{"b", "a"}, read())
+
+	require.NoError(t, d.Demand("b"))
+	require.NoError(t, d.Close(t.Context()))
+	require.NoError(t, d.Connect(t.Context()))
+	require.Equal(t, []string{"c"}, read(), "what was asked for before the connect is forgotten")
+}

@@ -171,6 +171,7 @@ func (d *driver) Connect(ctx context.Context) error {
 		}
 	}
 	d.table.Start(now, once...)
+	d.demand = d.demand[:0]
 
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -295,7 +296,9 @@ func (d *driver) round(now time.Time) []model.Sample {
 		for n, i := range d.demand {
 			d.device.sample(t, d.signals[i:i+1], d.samples[n:])
 		}
-		return d.samples[:len(d.demand)]
+		samples := d.samples[:len(d.demand)]
+		d.demand = d.demand[:0]
+		return samples
 	}
 	signals := d.signals[d.ends[k-1]:d.ends[k]] // the first class is that of demands
 	d.device.sample(t, signals, d.samples)
@@ -309,9 +312,8 @@ func (d *driver) follow(now time.Time) {
 	if len(d.asked) == 0 {
 		return
 	}
-	d.demand = d.demand[:0]
 	for i := range d.signals {
-		if _, ok := d.asked[d.signals[i].point.ID]; ok {
+		if _, ok := d.asked[d.signals[i].point.ID]; ok && !slices.Contains(d.demand, i) { // what was asked before may wait yet
 			d.demand = append(d.demand, i)
 		}
 	}

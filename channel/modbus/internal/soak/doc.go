@@ -18,5 +18,6 @@
 // request it belongs.
 //
 // VOLTAGE_SEED repeats the choice of faults, as far as the scheduling of
-// goroutines allows; VOLTAGE_LONG=1 runs an hour.
+// goroutines allows; VOLTAGE_LONG=1 runs an hour, VOLTAGE_LONG=5m five
+// minutes.
 package soak

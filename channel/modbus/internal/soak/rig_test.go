@@ -90,7 +90,19 @@ func (r *rig) run(u unit, factory channel.Factory) {
 		ID: fmt.Sprint(len(r.drivers)), Scan: speed * 10 * time.Millisecond, Timeout: r.dice.timeout,
 		Log: slog.New(slog.DiscardHandler), Clock: fastClock{time.Now()},
 	}
-	for _, c := range u.checks() {
+	// One driver has its points in several scan classes.
+	setup.Scans = map[string]time.Duration{"slow": 4 * setup.Scan}
+	var asked []string
+	for k, c := range u.checks() {
+		if len(r.drivers) == 2 {
+			switch {
+			case k%3 == 1:
+				c.point.Scan = "slow"
+			case k%3 == 2 && c.point.Kind != model.Control:
+				c.point.Scan = channel.ScanDemand
+				asked = append(asked, c.point.ID)
+			}
+		}
 		checks[c.point.ID] = c
 		setup.Points = append(setup.Points, c.point)
 	}
@@ -107,6 +119,17 @@ func (r *rig) run(u unit, factory channel.Factory) {
 			r.read(ctx, d, p, checks)
 		}
 		_ = d.Close(context.Background())
+	})
+	r.running.Go(func() {
+		for ctx.Err() == nil && len(asked) > 0 {
+			if err := d.(channel.Demander).Demand(asked[r.dice.int(len(asked)):]...); err != nil {
+				assert.ErrorIs(r.t, err, channel.ErrNotConnected, "%s: demand", r.name)
+			}
+			select {
+			case <-time.After(time.Duration(r.dice.int(int(4 * r.pause)))):
+			case <-ctx.Done():
+			}
+		}
 	})
 	r.running.Go(func() {
 		for ctx.Err() == nil {

@@ -39,8 +39,12 @@ const (
 
 // length is how long there are faults.
 func length() time.Duration {
+	long := os.Getenv("VOLTAGE_LONG")
+	if d, err := time.ParseDuration(long); err == nil {
+		return d
+	}
 	switch {
-	case os.Getenv("VOLTAGE_LONG") == "1":
+	case long == "1":
 		return time.Hour
 	case os.Getenv("VOLTAGE_CI") == "1" && !raced:
 		return 10 * time.Second
@@ -201,7 +205,7 @@ func newRig(t *testing.T, name string, pause time.Duration, d *dice, start func(
 		id   byte
 		make channel.Factory
 	}{
-		{1, bus.Unit(1)}, {2, bus.Unit(2, modbus.MultipleWrites())}, {1, bus.Unit(1)},
+		{1, bus.Unit(1)}, {2, bus.Unit(2, modbus.MultipleWrites())}, {1, bus.Unit(1, modbus.Retries(1))},
 	} {
 		r.run(unit{s, factory.id}, factory.make)
 	}
