@@ -56,19 +56,33 @@
 //	exception 2   no row there, a row without Write, or only a part of a value
 //	exception 3   not a value: "not available", out of the address's range, against the point's limits or step
 //	exception 4   certainly not done: refused by the device, expired, no such control, model disabled; or what a mask (function 22) changes is not good
-//	exception 5   not known: sent and neither confirmed nor refused, or the site did not answer; it may have been done
-//	exception 6   16 writes are under way already
+//	exception 5   not known: sent and neither confirmed nor refused, or the site did not answer; it may have been done.
+//	              Also of a request of which a part was done
+//	exception 6   not done: 64 writes are under way, or 16 of this client's address, or of this value with function 22
 //
 // Exception 5 means "accepted, but not done yet" by the specification, and is what
 // the driver of this module takes for "sent". A client must not take it for a
 // success, and looks at the value instead of writing again. WriteTimeout bounds
-// the whole and is to be below the client's own patience.
+// the whole, from when the request came in, and is to be below the client's own
+// patience.
+//
+// Each request is a command of its own, also one that repeats the one before: the
+// protocol does not tell a repetition from a new order, and orders that are given
+// again, such as signs of life, must reach the device. So a client that repeats
+// what was not answered may have it done twice. That is harmless for setpoints and
+// states; what counts or toggles at each write does not belong into a map.
+//
+// The values that a client reads are what the devices were last heard to have, also
+// right after a write and in the answer to function 23. Function 22 starts from what
+// was written last until the device was read again or the time in Stale is over.
 //
 // A client that goes away does not take back what it wrote. Commands have the
 // origin "modbus:" and the server's id; their user is the client's address, or
 // the common name and role of its certificate. Each is logged with its result.
 //
-// On a serial line a write to unit 0 is given for every unit, and not answered.
+// On a serial line a write to unit 0 is given for every unit, and not answered. A
+// master there that sends something else while a write is under way gets no answer to
+// the write, which it would take for another's.
 //
 // The answers to one client come in order, so that its own reads wait for its
 // writes. Other clients do not wait, except on a serial line, which has only one.

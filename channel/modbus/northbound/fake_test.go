@@ -42,6 +42,7 @@ type fakeSite struct {
 	chans   map[string]map[string]model.Value
 	err     error
 	result  model.CommandResult
+	later   *model.CommandResult // of all commands but the first
 	problem error
 	given   []model.Command
 	hold    chan struct{} // commands wait for it
@@ -90,6 +91,9 @@ func (f *fakeSite) Control(ctx context.Context, c model.Command) (model.CommandR
 		<-hold
 		f.mu.Lock()
 	}
+	if f.later != nil && len(f.given) > 1 {
+		return *f.later, f.problem
+	}
 	return f.result, f.problem
 }
 
@@ -109,7 +113,7 @@ func newBench(tb testing.TB, m Map, opts ...Option) *bench {
 	}
 	clock := &handClock{now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
 	b := &bench{site: &fakeSite{result: model.CommandResult{State: model.CommandExecuted}}, clock: clock}
-	s := &serving{id: "scada", opts: o, log: slog.New(slog.DiscardHandler), clock: clock, north: b.site, writes: make(chan struct{}, maxWrites)}
+	s := &serving{id: "scada", opts: o, log: slog.New(slog.DiscardHandler), quiet: slog.New(slog.DiscardHandler), clock: clock, north: b.site}
 	s.image = newImage(l, o, clock.Now)
 	s.refresher = newRefresher(s.image, b.site, channel.ServerSetup{Clock: clock, Log: s.log, Report: func(...string) {}})
 	b.unit = unit{s, l.units[1]}

@@ -2,6 +2,7 @@ package northbound
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math"
 	"sort"
@@ -33,6 +34,8 @@ type point struct {
 	shown  bool      // data holds a good value, perhaps an old one
 	failed bool      // there is nothing to show
 	goodAt time.Time // when a good value was last seen here; zero for never
+
+	recent *recent // nil for nothing
 }
 
 func (p *point) String() string {
@@ -194,6 +197,9 @@ func (im *image) render(p *point, now time.Time) {
 		switch {
 		case p.usable:
 			p.shown = true
+			if p.recent != nil && p.recent.register == binary.BigEndian.Uint16(data) {
+				p.recent = nil
+			}
 		case last && p.shown:
 		case last && known && !v.Time.IsZero() && p.encode(data, v) == nil:
 			p.shown = true // what the site held before this server began
@@ -273,9 +279,8 @@ func (p *point) encodeUnlikeMissing(data []byte, v float64) bool {
 }
 
 // get gives the cells from address on to put. A request may neither begin nor end
-// inside a number: its other half would come from another request. A check, if
-// any, judges the point at address and is made under the same lock.
-func (im *image) get(t *table, address, n int, put func(at int, data []byte), check ...func(*point) error) error {
+// inside a number: its other half would come from another request.
+func (im *image) get(t *table, address, n int, put func(at int, data []byte)) error {
 	if t == nil {
 		return server.IllegalAddress
 	}
@@ -304,11 +309,6 @@ func (im *image) get(t *table, address, n int, put func(at int, data []byte), ch
 		}
 		for _, f := range t.fails[cell : cell+count] {
 			failed = failed || f > 0
-		}
-		for _, f := range check {
-			if err := f(t.owner[cell]); err != nil {
-				return err
-			}
 		}
 		put(at, t.data[2*cell:2*(cell+count)])
 		found = true

@@ -54,6 +54,8 @@ type Map []Row
 // tableNames are the four tables in the order of layout.
 var tableNames = [4]string{"coil", "discrete", "input", "holding"}
 
+const holding = 3 // among them
+
 func tableOf(a modbus.Address) int { return slices.Index(tableNames[:], a.Table()) }
 
 // check reads a row's address and says everything that is wrong with the row.

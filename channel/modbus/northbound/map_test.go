@@ -112,7 +112,9 @@ func FuzzMap(f *testing.F) {
 				_ = bench.image.get(table, int(p.address.Start()), p.address.Width(), func(_ int, data []byte) {
 					require.Len(t, data, 2*p.address.Width())
 				})
-				_, _ = bench.orders(table, int(p.address.Start()), make([]byte, 2*p.address.Width()))
+				if orders, err := bench.locate(t.Context(), table, int(p.address.Start()), p.address.Width()); err == nil {
+					_ = bench.decode(t.Context(), orders, make([]byte, 2*p.address.Width()))
+				}
 			}
 			for _, f := range bench.tables[tableOf(l.points[0].address)].fails {
 				require.LessOrEqual(t, f, uint8(2))

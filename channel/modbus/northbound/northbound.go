@@ -85,11 +85,12 @@ type serving struct {
 	id        string
 	opts      options
 	log       *slog.Logger
+	quiet     *slog.Logger // for what a client can cause at will
 	clock     model.Clock
 	north     channel.Northbound
 	image     *image
 	refresher *refresher
-	writes    chan struct{} // holds what is under way
+	gate      gate
 }
 
 // endTime is what everything that runs has to end.
@@ -97,7 +98,8 @@ const endTime = 800 * time.Millisecond
 
 // Serve implements channel.Server.
 func (f *front) Serve(ctx context.Context, n channel.Northbound) error {
-	s := &serving{id: f.setup.ID, opts: f.opts, log: f.setup.Log, clock: f.setup.Clock, north: n, writes: make(chan struct{}, maxWrites)}
+	s := &serving{id: f.setup.ID, opts: f.opts, log: f.setup.Log, clock: f.setup.Clock, north: n}
+	s.quiet = quiet(s.log)
 	s.image = newImage(f.layout, f.opts, s.clock.Now)
 	s.refresher = newRefresher(s.image, n, f.setup)
 	return f.serve(ctx, s)
@@ -148,7 +150,7 @@ func (s *serving) serveSerial(ctx context.Context, device string) error {
 }
 
 func (s *serving) server(c server.Config) (*server.Server, error) {
-	c.Logger, c.Units = s.log, map[byte]server.Handler{}
+	c.Logger, c.Units = s.quiet, map[byte]server.Handler{}
 	for id, tables := range s.image.layout.units {
 		c.Units[id] = unit{s, tables}
 	}

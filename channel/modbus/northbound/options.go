@@ -81,8 +81,9 @@ func Stale(d time.Duration) Option { return func(o *options) { o.stale = d } }
 // is 5 s, the least 100 ms, the most one minute.
 func WriteTimeout(d time.Duration) Option { return func(o *options) { o.writeTimeout = d } }
 
-// MaxConnections is how many clients are served at the same time; more are
-// closed as they come. The default is 32.
+// MaxConnections is how many clients are served at the same time; more are closed
+// as they come. A client with fewer connections than another gets the place of that
+// one's most silent. The default is 32.
 func MaxConnections(n int) Option { return func(o *options) { o.connections = n } }
 
 // Allow are the addresses from which clients may connect, such as

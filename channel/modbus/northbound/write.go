@@ -15,16 +15,6 @@ import (
 	"github.com/voltageems/voltage/model"
 )
 
-// Exception codes of the Modbus Application Protocol V1.1b3, section 7, that
-// package server does not use by itself.
-const (
-	acknowledge server.Exception = 5 // taken, and not done yet
-	busy        server.Exception = 6
-)
-
-// maxWrites is how many writes of all clients are under way at the same time.
-const maxWrites = 16
-
 // unit is what stands behind one unit id.
 type unit struct {
 	*serving
@@ -40,7 +30,7 @@ func (u unit) table(t server.Table) *table {
 	case server.InputRegister:
 		return u.tables[2]
 	}
-	return u.tables[3]
+	return u.tables[holding]
 }
 
 // ReadBits implements server.Handler.
@@ -85,94 +75,127 @@ func (u unit) WriteRegisters(ctx context.Context, t server.Table, address uint16
 // MaskRegister implements server.MaskWriter. What is not good is not changed: what
 // came of that would be an order that nobody gave.
 func (u unit) MaskRegister(ctx context.Context, address, and, or uint16) error {
-	t := u.tables[3]
-	if t == nil {
-		return server.IllegalAddress
-	}
-	var data [2]byte
-	err := u.image.get(t, int(address), 1, func(_ int, shown []byte) { copy(data[:], shown) }, func(p *point) error {
-		if p.write && !p.usable {
-			return server.DeviceFailure
-		}
-		return nil
-	})
+	orders, err := u.locate(ctx, u.tables[holding], int(address), 1)
 	if err != nil {
 		return err
 	}
-	binary.BigEndian.PutUint16(data[:], binary.BigEndian.Uint16(data[:])&and|or&^and)
-	return u.put(ctx, t, int(address), data[:])
+	leave, err := u.enter(ctx, orders, true)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	register, ok := u.image.base(orders[0].point, u.clock.Now())
+	if !ok {
+		return u.refused(ctx, fmt.Errorf("%w: %s: a mask, and the value is not good, or not known", server.DeviceFailure, orders[0].point))
+	}
+	if err := u.decode(ctx, orders, binary.BigEndian.AppendUint16(nil, register&and|or&^and)); err != nil {
+		return err
+	}
+	return u.give(ctx, orders)
 }
 
 // order is one value that a client writes.
 type order struct {
 	point *point
+	data  []byte // the registers, or bits, as written
 	value float64
 }
 
 // put makes commands of what a client writes.
 func (u unit) put(ctx context.Context, t *table, address int, data []byte) error {
+	orders, err := u.locate(ctx, t, address, len(data)/2)
+	if err == nil {
+		err = u.decode(ctx, orders, data)
+	}
+	if err != nil {
+		return err
+	}
+	leave, err := u.enter(ctx, orders, false)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	return u.give(ctx, orders)
+}
+
+// refused logs why nothing is done.
+func (u unit) refused(ctx context.Context, err error) error {
+	u.quiet.Warn("a write was refused", "client", client(ctx), "error", err)
+	return err
+}
+
+// locate finds what a request writes, whole values only, and whether the client may.
+func (u unit) locate(ctx context.Context, t *table, address, n int) ([]order, error) {
 	if u.opts.readOnly {
-		return server.IllegalFunction
+		return nil, server.IllegalFunction
+	}
+	bad := func(e server.Exception, format string, args ...any) ([]order, error) {
+		return nil, u.refused(ctx, fmt.Errorf("%w: "+format, append([]any{e}, args...)...))
 	}
 	// As the role-based authorization of Modbus/TCP Security has it.
 	if roles := u.opts.writeRoles; len(roles) > 0 && !slices.Contains(roles, server.PeerFrom(ctx).Role) {
-		u.log.Warn("a write was refused", "client", client(ctx), "address", address, "count", len(data)/2, "error", "the role may not write")
-		return server.IllegalFunction
+		return bad(server.IllegalFunction, "%d: the role may not write", address)
 	}
-	orders, err := u.orders(t, address, data)
-	if err != nil {
-		u.log.Warn("a write was refused", "client", client(ctx), "address", address, "count", len(data)/2, "error", err)
-		return err
+	var orders []order
+	end := address + n
+	for at := address; at < end; {
+		p := t.at(at)
+		switch {
+		case p == nil:
+			return bad(server.IllegalAddress, "%d is not in the map", at)
+		case !p.write:
+			return bad(server.IllegalAddress, "%s: not to be written", p)
+		case int(p.address.Start()) != at || at+p.address.Width() > end:
+			return bad(server.IllegalAddress, "%s: want its %d registers together", p, p.address.Width())
+		}
+		orders = append(orders, order{point: p})
+		at += p.address.Width()
 	}
-	select {
-	case u.writes <- struct{}{}:
-		defer func() { <-u.writes }()
-	default:
-		return busy
+	return orders, nil
+}
+
+// decode fills in the values.
+func (u unit) decode(ctx context.Context, orders []order, data []byte) error {
+	for i := range orders {
+		p := orders[i].point
+		n := 2 * p.address.Width()
+		v, err := p.decode(data[:n])
+		if err != nil {
+			return u.refused(ctx, fmt.Errorf("%w: %s: %w", server.IllegalValue, p, err))
+		}
+		orders[i].data, orders[i].value, data = data[:n], v, data[n:]
 	}
-	deadline := u.clock.Now().Add(u.opts.writeTimeout)
-	for _, o := range orders {
+	return nil
+}
+
+// enter begins to write, where that is possible now.
+func (u unit) enter(ctx context.Context, orders []order, mask bool) (leave func(), err error) {
+	if leave, err = u.gate.enter(host(ctx), orders, mask); err != nil {
+		err = u.refused(ctx, err)
+	}
+	return leave, err
+}
+
+// give gives the commands, until one does not succeed.
+func (u unit) give(ctx context.Context, orders []order) error {
+	// The client's patience began when it sent the request.
+	deadline := u.clock.Now().Add(u.opts.writeTimeout - server.Waited(ctx))
+	for i, o := range orders {
 		if err := u.command(ctx, o, deadline); err != nil {
+			if i > 0 { // the other codes say that nothing was done
+				return server.Acknowledge
+			}
 			return err
 		}
 	}
 	return nil
 }
 
-// orders checks everything that a request writes before anything is done.
-func (u unit) orders(t *table, address int, data []byte) ([]order, error) {
-	if t == nil {
-		return nil, server.IllegalAddress
-	}
-	var orders []order
-	end := address + len(data)/2
-	for at := address; at < end; {
-		p := t.at(at)
-		switch {
-		case p == nil:
-			return nil, fmt.Errorf("%w: %d is not in the map", server.IllegalAddress, at)
-		case !p.write:
-			return nil, fmt.Errorf("%w: %s: not to be written", server.IllegalAddress, p)
-		case int(p.address.Start()) != at || at+p.address.Width() > end:
-			return nil, fmt.Errorf("%w: %s: want its %d registers together", server.IllegalAddress, p, p.address.Width())
-		}
-		orders = append(orders, order{point: p})
-		at += p.address.Width()
-	}
-	for i := range orders {
-		p := orders[i].point
-		v, err := p.decode(data)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %s: %w", server.IllegalValue, p, err)
-		}
-		orders[i].value = v
-		data = data[2*p.address.Width():]
-	}
-	return orders, nil
-}
-
 // at returns who has an address; nil for nobody.
 func (t *table) at(address int) *point {
+	if t == nil {
+		return nil
+	}
 	for _, r := range t.runs {
 		if address >= r.start && address < r.end {
 			return t.owner[r.cell+address-r.start]
@@ -209,7 +232,7 @@ func (p *point) decode(data []byte) (float64, error) {
 func (u unit) command(ctx context.Context, o order, deadline time.Time) error {
 	left := deadline.Sub(u.clock.Now())
 	if left < time.Millisecond {
-		u.log.Warn("a write was not given, for the request's time is over", "client", client(ctx), "point", o.point.String(), "value", o.value)
+		u.quiet.Warn("a write was not given, for the request's time is over", "client", client(ctx), "point", o.point.String(), "value", o.value)
 		return server.DeviceFailure
 	}
 	// Shortly beyond, so that the state in which it ends is heard of.
@@ -218,6 +241,7 @@ func (u unit) command(ctx context.Context, o order, deadline time.Time) error {
 	r, err := u.north.Control(bound, model.Command{Model: o.point.model, Control: o.point.name, Value: o.value,
 		Origin: origin(u.id), User: client(ctx), Timeout: left})
 	answer := exceptionOf(r, err)
+	u.image.wrote(o, answer, u.clock.Now())
 	log := u.log.With("client", client(ctx), "model", o.point.model, "control", o.point.name, "value", o.value, "state", r.State, "command", r.ID)
 	u.refresher.changed(o.point.model)
 	if answer != 0 {
@@ -249,7 +273,19 @@ func exceptionOf(r model.CommandResult, err error) server.Exception {
 	case r.State == "" && errors.Is(err, model.ErrInvalid):
 		return server.IllegalValue
 	}
-	return acknowledge
+	return server.Acknowledge
+}
+
+// host is where a request came from.
+func host(ctx context.Context) string {
+	p := server.PeerFrom(ctx)
+	if p.Addr == nil {
+		return ""
+	}
+	if host, _, err := net.SplitHostPort(p.Addr.String()); err == nil {
+		return host
+	}
+	return p.Addr.String()
 }
 
 // client names who sent a request, for the journal: the common name in its
@@ -260,11 +296,8 @@ func client(ctx context.Context) string {
 	if p.Serial {
 		name = "serial line"
 	}
-	if name == "" && p.Addr != nil {
-		name = p.Addr.String()
-		if host, _, err := net.SplitHostPort(name); err == nil {
-			name = host
-		}
+	if name == "" {
+		name = host(ctx)
 	}
 	if p.Role != "" {
 		name += " (" + p.Role + ")"

@@ -1,8 +1,13 @@
 package northbound
 
 import (
+	"bytes"
+	"context"
 	"errors"
+	"io"
 	"math"
+	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -90,7 +95,7 @@ func TestWriteResults(t *testing.T) {
 	}{
 		{model.CommandVerified, "", nil, 0},
 		{model.CommandExecuted, "", nil, 0},
-		{model.CommandExecuted, "", lost, acknowledge},
+		{model.CommandExecuted, "", lost, server.Acknowledge},
 		{model.CommandRejected, "limit", lost, server.IllegalValue},
 		{model.CommandRejected, "step", lost, server.IllegalValue},
 		{model.CommandRejected, "disabled", lost, server.DeviceFailure},
@@ -99,12 +104,12 @@ func TestWriteResults(t *testing.T) {
 		{model.CommandExpired, "timeout", lost, server.DeviceFailure},
 		{model.CommandCancelled, "", lost, server.DeviceFailure},
 		{model.CommandSuperseded, "", lost, server.DeviceFailure},
-		{model.CommandUnknown, "timeout", lost, acknowledge},
-		{model.CommandQueued, "", lost, acknowledge},
-		{model.CommandExecuting, "", lost, acknowledge},
-		{model.CommandExecuting, "", nil, acknowledge},
-		{"", "", lost, acknowledge},
-		{"", "", nil, acknowledge},
+		{model.CommandUnknown, "timeout", lost, server.Acknowledge},
+		{model.CommandQueued, "", lost, server.Acknowledge},
+		{model.CommandExecuting, "", lost, server.Acknowledge},
+		{model.CommandExecuting, "", nil, server.Acknowledge},
+		{"", "", lost, server.Acknowledge},
+		{"", "", nil, server.Acknowledge},
 		{"", "", model.ErrInvalid, server.IllegalValue},
 	} {
 		b := newBench(t, written)
@@ -120,21 +125,111 @@ func TestWriteResults(t *testing.T) {
 	}
 }
 
+// One client has only a part of the writes, and all together have a bound.
 func TestWritesAreBounded(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, written)
 	b.site.hold = make(chan struct{})
 	done := make(chan error, maxWrites)
-	for range maxWrites {
+	given := func() int {
+		b.site.mu.Lock()
+		defer b.site.mu.Unlock()
+		return len(b.site.given)
+	}
+	for range maxClientWrites {
 		go func() { done <- b.write(t, 0, 1) }()
 	}
-	require.Eventually(t, func() bool { return len(b.writes) == maxWrites }, patience, time.Millisecond)
-	require.ErrorIs(t, b.write(t, 0, 1), busy)
+	require.Eventually(t, func() bool { return given() == maxClientWrites }, patience, time.Millisecond)
+	require.ErrorIs(t, b.write(t, 0, 1), server.Busy)
 	_, err := b.holding(4, 1)
 	require.NoError(t, err, "reads do not wait for writes")
+	orders := []order{{point: b.image.layout.points[1]}}
+	for i := range maxWrites - maxClientWrites {
+		leave, err := b.gate.enter(strconv.Itoa(i%4), orders, false)
+		require.NoError(t, err)
+		defer leave()
+	}
+	_, err = b.gate.enter("another", orders, false)
+	require.ErrorIs(t, err, server.Busy)
 	close(b.site.hold)
-	for range maxWrites {
+	for range maxClientWrites {
 		require.NoError(t, <-done)
+	}
+	require.NoError(t, b.write(t, 0, 1))
+	require.NotContains(t, b.gate.clients, "")
+	require.Len(t, b.gate.points, 1)
+}
+
+// A mask is alone at its value, and nothing else is kept from being written by it.
+func TestMaskIsAlone(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, written)
+	b.show(map[string]model.Value{"a": b.good(5), "c": b.good(0)})
+	b.site.hold = make(chan struct{})
+	done := make(chan error, 3)
+	given := func(n int) {
+		require.Eventually(t, func() bool {
+			b.site.mu.Lock()
+			defer b.site.mu.Unlock()
+			return len(b.site.given) == n
+		}, patience, time.Millisecond)
+	}
+	go func() { done <- b.MaskRegister(t.Context(), 0, 0, 1) }()
+	given(1)
+	require.ErrorIs(t, b.write(t, 0, 1), server.Busy)
+	require.ErrorIs(t, b.MaskRegister(t.Context(), 0, 0, 1), server.Busy)
+	go func() { done <- b.write(t, 3, 1) }()
+	given(2)
+	require.ErrorIs(t, b.MaskRegister(t.Context(), 3, 0, 1), server.Busy)
+	go func() { done <- b.write(t, 3, 2) }()
+	given(3)
+	close(b.site.hold)
+	for range 3 {
+		require.NoError(t, <-done)
+	}
+	require.NoError(t, b.MaskRegister(t.Context(), 3, 0, 1))
+}
+
+// The site hears of what was written only when the device was read again. Two
+// masks must not undo each other until then.
+func TestMasksThatFollowOneAnother(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, written)
+	set := func(bit uint16) error { return b.MaskRegister(t.Context(), 3, ^bit, bit) }
+	last := func() float64 { return b.site.given[len(b.site.given)-1].Value }
+	b.show(map[string]model.Value{"c": b.good(0)})
+	require.NoError(t, set(1))
+	require.NoError(t, set(2))
+	require.EqualValues(t, 3, last())
+	b.show(map[string]model.Value{"c": b.good(1)}) // of the first one
+	require.NoError(t, set(4))
+	require.EqualValues(t, 7, last())
+	b.show(map[string]model.Value{"c": b.good(7)})
+	b.show(map[string]model.Value{"c": b.good(16)}) // someone else
+	require.NoError(t, set(1))
+	require.EqualValues(t, 17, last())
+
+	require.NoError(t, b.write(t, 3, 32))
+	b.clock.turn(DefaultStale) // the device did something else
+	b.show(map[string]model.Value{"c": b.good(8)})
+	require.NoError(t, set(1))
+	require.EqualValues(t, 9, last())
+
+	b.site.result.State = model.CommandUnknown
+	require.ErrorIs(t, b.write(t, 3, 64), server.Acknowledge)
+	n := len(b.site.given)
+	require.ErrorIs(t, set(1), server.DeviceFailure, "nobody knows what is there")
+	require.Len(t, b.site.given, n)
+}
+
+// No answer to a request of which a part was done says that nothing was.
+func TestRestOfARequestFails(t *testing.T) {
+	t.Parallel()
+	for _, result := range []model.CommandResult{{State: model.CommandRejected, Reason: "limit"}, {State: model.CommandFailed}, {State: model.CommandUnknown}} {
+		b := newBench(t, written)
+		b.site.later = &result
+		require.ErrorIs(t, b.write(t, 0, 1, 0, 0x3FC0, 5), server.Acknowledge)
+		require.Len(t, b.site.given, 2)
 	}
 }
 
@@ -143,9 +238,9 @@ func TestWriteTimeIsShared(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, written)
 	b.show(map[string]model.Value{})
-	require.NoError(t, b.command(t.Context(), order{b.image.layout.points[0], 1}, b.clock.Now().Add(time.Second)))
+	require.NoError(t, b.command(t.Context(), order{point: b.image.layout.points[0], data: []byte{0, 1}, value: 1}, b.clock.Now().Add(time.Second)))
 	require.Equal(t, time.Second, b.site.given[0].Timeout)
-	require.ErrorIs(t, b.command(t.Context(), order{b.image.layout.points[0], 1}, b.clock.Now()), server.DeviceFailure)
+	require.ErrorIs(t, b.command(t.Context(), order{point: b.image.layout.points[0], data: []byte{0, 1}, value: 1}, b.clock.Now()), server.DeviceFailure)
 	require.Len(t, b.site.given, 1)
 }
 
@@ -195,4 +290,42 @@ func TestLongIDs(t *testing.T) {
 	setup.ID = setup.ID[1:]
 	_, err = TCP("127.0.0.1:0", written)(setup)
 	require.NoError(t, err)
+}
+
+// Writes that their client sent while another was under way wait in the connection.
+// Those for which it cannot be waiting any more are not given: hours of them may lie
+// there.
+func TestWritesThatWaitedTooLong(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, written, WriteTimeout(100*time.Millisecond))
+	b.site.hold = make(chan struct{})
+	srv, err := b.server(server.Config{})
+	require.NoError(t, err)
+	addr, err := srv.Listen(t.Context(), "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = srv.Close(context.Background()) })
+	c, err := net.Dial("tcp", addr.String())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = c.Close() })
+	require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
+	const n = 200
+	one := []byte{0, 1, 0, 0, 0, 6, 1, 6, 0, 0, 0, 7}
+	_, err = c.Write(bytes.Repeat(one, n))
+	require.NoError(t, err)
+	sent := time.Now()
+	require.Eventually(t, func() bool { return time.Since(sent) > 400*time.Millisecond }, patience, 10*time.Millisecond)
+	close(b.site.hold)
+	answers := make([]byte, len(one)+9*(n-1))
+	_, err = io.ReadFull(c, answers)
+	require.NoError(t, err)
+	require.Equal(t, one, answers[:len(one)])
+	require.Equal(t, bytes.Repeat([]byte{0, 1, 0, 0, 0, 3, 1, 0x86, 4}, n-1), answers[len(one):])
+	b.site.mu.Lock()
+	require.Len(t, b.site.given, 1)
+	b.site.mu.Unlock()
+	_, err = c.Write(one)
+	require.NoError(t, err)
+	_, err = io.ReadFull(c, answers[:len(one)])
+	require.NoError(t, err)
+	require.Equal(t, one, answers[:len(one)], "the next one is not old")
 }

@@ -38,9 +38,13 @@ func (s *stamped) Read(b []byte) (int, error) {
 	begun := time.Now()
 	n, err := s.in.Read(b)
 	now := time.Now()
-	if s.at = s.empty; s.empty.IsZero() || now.Sub(begun) > waited {
-		s.at = now
+	if s.empty.IsZero() {
+		s.empty = begun
 	}
+	if now.Sub(begun) > waited {
+		s.empty = now
+	}
+	s.at = s.empty
 	if n < len(b) {
 		s.empty = now
 	}

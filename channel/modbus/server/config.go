@@ -16,7 +16,9 @@ type Config struct {
 	// [Server.SetUnit] for changes while the server runs.
 	Units map[byte]Handler
 	// MaxConns is the number of connections served at the same time; more are
-	// closed as they come. Those whose TLS handshake is under way count. 0 means
+	// closed as they come. One from an address that has fewer than others gets the
+	// place of theirs that was silent for the longest, so that nobody who is allowed
+	// keeps out the others. Those whose TLS handshake is under way count. 0 means
 	// 32; negative is an error.
 	MaxConns int
 	// Allow are the addresses from which clients may connect; others are closed
@@ -58,7 +60,8 @@ type Stats struct {
 	Connections int
 	// Accepted counts the connections that were served.
 	Accepted int64
-	// Refused counts the connections that were over the limit.
+	// Refused counts the connections that were over the limit, or gave their place
+	// to others.
 	Refused int64
 	// Denied counts the connections from addresses that are not allowed, and
 	// those whose TLS handshake failed.

@@ -11,7 +11,7 @@ import (
 )
 
 // serveConn answers the requests of one connection until it ends.
-func (s *Server) serveConn(raw net.Conn) {
+func (s *Server) serveConn(raw net.Conn, c *client) {
 	defer s.running.Done()
 	in := &stampedConn{raw, stamped{in: raw}}
 	conn, peer, err := s.welcome(in)
@@ -20,9 +20,9 @@ func (s *Server) serveConn(raw net.Conn) {
 	} else {
 		ctx := withPeer(s.ctx, peer)
 		if s.cfg.RTU {
-			err = s.exchangeRTU(ctx, &rtuLine{in: conn, out: conn, conn: conn, arrivals: &in.arrivals, gap: gapTCP})
+			err = s.exchangeRTU(ctx, &rtuLine{in: conn, out: conn, conn: conn, arrivals: &in.arrivals, gap: gapTCP, client: c})
 		} else {
-			err = s.exchange(ctx, conn, &in.arrivals)
+			err = s.exchange(ctx, conn, &in.arrivals, c)
 		}
 	}
 	_ = conn.Close()
@@ -34,7 +34,7 @@ func (s *Server) serveConn(raw net.Conn) {
 	}
 }
 
-func (s *Server) exchange(ctx context.Context, conn net.Conn, in *arrivals) error {
+func (s *Server) exchange(ctx context.Context, conn net.Conn, in *arrivals, c *client) error {
 	r := bufio.NewReaderSize(conn, 2*maxFrame)
 	var asked, out [maxFrame]byte
 	for {
@@ -48,6 +48,7 @@ func (s *Server) exchange(ctx context.Context, conn net.Conn, in *arrivals) erro
 			return err
 		}
 		begun := time.Now()
+		c.last.Store(begun.UnixNano())
 		answer, act := s.answer(ctx, f, in.at, out[:0])
 		if time.Since(begun) > slowRequest && r.Buffered() == 0 {
 			pending(conn, func() error { _, err := r.Peek(1); return err })

@@ -72,6 +72,9 @@ func (s *Server) exchangeRTU(ctx context.Context, l *rtuLine) error {
 		if err != nil {
 			return err
 		}
+		if l.client != nil {
+			l.client.last.Store(time.Now().UnixNano())
+		}
 		if ended, err := s.reply(ctx, l, f, out[:0], rtu[:0]); ended || err != nil {
 			return err
 		}
@@ -91,10 +94,11 @@ type rtuLine struct {
 	out  io.Writer
 	conn net.Conn // where the time limits of connections hold, else nil
 	*arrivals
-	gap   time.Duration
-	room  [4 * maxRTUFrame]byte
-	n     int // how much of it is read and not yet used
-	frame [maxRTUFrame]byte
+	gap    time.Duration
+	client *client // with conn
+	room   [4 * maxRTUFrame]byte
+	n      int // how much of it is read and not yet used
+	frame  [maxRTUFrame]byte
 }
 
 // read reads more. What was begun too long ago to be continued goes.

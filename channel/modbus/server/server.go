@@ -31,7 +31,7 @@ type Server struct {
 	mu        sync.Mutex
 	units     map[byte]*unit
 	listeners map[net.Listener]struct{}
-	conns     map[net.Conn]struct{}
+	conns     map[net.Conn]*client
 	closed    bool
 
 	running   sync.WaitGroup // accept loops and connections
@@ -58,7 +58,7 @@ func New(cfg Config) (*Server, error) {
 		cfg:       cfg,
 		units:     map[byte]*unit{},
 		listeners: map[net.Listener]struct{}{},
-		conns:     map[net.Conn]struct{}{},
+		conns:     map[net.Conn]*client{},
 		drained:   make(chan struct{}),
 	}
 	for id, h := range cfg.Units {
@@ -216,22 +216,35 @@ func (s *Server) admit(conn net.Conn) {
 		s.cfg.Logger.Warn("modbus server: address not allowed", "remote", conn.RemoteAddr())
 		return
 	}
+	c := &client{host: host(conn.RemoteAddr())}
+	c.last.Store(time.Now().UnixNano())
 	s.mu.Lock()
-	full := len(s.conns) >= s.cfg.MaxConns
-	if s.closed || full {
+	if s.closed {
 		s.mu.Unlock()
 		_ = conn.Close()
-		if full {
-			s.refused.Add(1)
-			s.cfg.Logger.Warn("modbus server: too many connections", "remote", conn.RemoteAddr(), "limit", s.cfg.MaxConns)
-		}
 		return
 	}
-	s.conns[conn] = struct{}{}
-	s.running.Add(1)
+	var out net.Conn // the one too many
+	if len(s.conns) >= s.cfg.MaxConns {
+		if out = s.surplus(c.host); out == nil {
+			out = conn
+		}
+		delete(s.conns, out)
+		_ = out.Close()
+	}
+	if out != conn {
+		s.conns[conn] = c
+		s.running.Add(1)
+	}
 	s.mu.Unlock()
-	s.accepted.Add(1)
-	go s.serveConn(conn)
+	if out != nil {
+		s.refused.Add(1)
+		s.cfg.Logger.Warn("modbus server: too many connections", "remote", out.RemoteAddr(), "limit", s.cfg.MaxConns)
+	}
+	if out != conn {
+		s.accepted.Add(1)
+		go s.serveConn(conn, c)
+	}
 }
 
 // wait pauses; it is false if the server closed meanwhile.

@@ -470,3 +470,44 @@ func TestMaskWriterDoesNotWait(t *testing.T) {
 	m.leave <- struct{}{}
 	expect(t, one, "0001 0000 0006 01 06 0000 0001")
 }
+
+// dialFrom connects from an address of loopback.
+func dialFrom(t *testing.T, from, addr string) net.Conn {
+	t.Helper()
+	d := net.Dialer{Timeout: patience, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
+	c, err := d.Dial("tcp", addr)
+	if err != nil {
+		t.Skip("only 127.0.0.1 is there: ", err)
+	}
+	require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// A client that takes all connections does not keep out another one.
+func TestConnectionsAreShared(t *testing.T) {
+	t.Parallel()
+	s, addr := start(t, Config{Units: map[byte]Handler{1: specimen()}, MaxConns: 4})
+	var greedy []net.Conn
+	for range 4 {
+		c := dialFrom(t, "127.0.0.1", addr)
+		send(t, c, ask)
+		expect(t, c, answer)
+		greedy = append(greedy, c)
+	}
+	expectEnd(t, dialFrom(t, "127.0.0.1", addr)) // it pushes out none of its own
+	send(t, greedy[0], ask)
+	expect(t, greedy[0], answer)
+	for i := range 2 {
+		c := dialFrom(t, "127.0.0.2", addr)
+		send(t, c, ask)
+		expect(t, c, answer)
+		expectEnd(t, greedy[i+1]) // the most silent one
+	}
+	expectEnd(t, dialFrom(t, "127.0.0.2", addr)) // each has its share
+	for _, i := range []int{0, 3} {
+		send(t, greedy[i], ask)
+		expect(t, greedy[i], answer)
+	}
+	assert.Equal(t, int64(4), s.Stats().Refused)
+}
