@@ -119,7 +119,7 @@
 //
 // Every answer must be the echo that its request asks for; else nobody knows
 // what the device took, and the result is Sent. A point with ReadBack is read
-// until it has the value that was written, for up to 2 s. With ReadWrite,
+// until it has the value that was written, for up to its ReadBackTime. With ReadWrite,
 // function 23 writes and reads it in one request, which is enough where the
 // value in the answer matches. Function 24, the reading of a queue, is not of
 // use to points; the package server answers it.
