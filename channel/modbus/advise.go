@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"math"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -110,7 +109,7 @@ func overlap(a, b address, first, second model.Point) string {
 // advisePeriods finds scan classes that a serial line has no time for, even if
 // this unit is alone on it.
 func (d *driver) advisePeriods() []channel.Advice {
-	if !d.line.rtu || !filepath.IsAbs(d.line.name) || d.member.mute {
+	if d.line.char == 0 || d.member.mute {
 		return nil
 	}
 	classes := map[time.Duration][]item{}
@@ -122,7 +121,12 @@ func (d *driver) advisePeriods() []channel.Advice {
 	var list []channel.Advice
 	share := 0.0
 	for _, period := range slices.Sorted(maps.Keys(classes)) {
-		need := d.opts.line.timeFor(makePlan(classes[period], d.opts.limits))
+		var sum planSum
+		plan := makePlan(classes[period], d.opts.limits)
+		for k := range plan {
+			sum.add(d, &plan[k])
+		}
+		need := sum.wire + time.Duration(sum.requests)*thinkTime
 		share += need.Seconds() / period.Seconds()
 		if share > 1 {
 			list = append(list, channel.Advice{Text: fmt.Sprintf(
@@ -131,18 +135,4 @@ func (d *driver) advisePeriods() []channel.Advice {
 		}
 	}
 	return list
-}
-
-// timeFor estimates how long the requests take on a serial line.
-func (o lineOptions) timeFor(plan []span) time.Duration {
-	char, silence := o.serial.timing()
-	var sum time.Duration
-	for _, s := range plan {
-		data := 2 * s.count
-		if s.space.bits() {
-			data = (s.count + 7) / 8
-		}
-		sum += char*time.Duration(8+5+data) + 2*silence + thinkTime + o.delay
-	}
-	return sum
 }
