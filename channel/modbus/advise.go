@@ -122,8 +122,9 @@ func (d *driver) advisePeriods() []channel.Advice {
 	share := 0.0
 	for _, period := range slices.Sorted(maps.Keys(classes)) {
 		var sum planSum
-		for _, request := range makePlan(classes[period], d.opts.limits) {
-			sum.add(d, &request)
+		plan := makePlan(classes[period], d.opts.limits)
+		for k := range plan {
+			sum.add(d, &plan[k])
 		}
 		need := sum.wire + time.Duration(sum.requests)*thinkTime
 		share += need.Seconds() / period.Seconds()

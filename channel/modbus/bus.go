@@ -129,8 +129,9 @@ func Retries(n int) Option { return func(o *options) { o.retries = n } }
 // around. The default is 1, which every device understands: many have room for
 // one request and lose or mix up others. Answers are told apart by transaction
 // id. What is lost is asked for once more alone; when a unit answered alone what
-// it had lost three times in a row, its requests go alone until the next
-// connect, and the log says so. Commands wait for the end of what was sent together.
+// it had lost three times in a row, or two connections in a row ended amid requests
+// that went together, its requests go alone until the next connect, and the log
+// says so. Commands wait for the end of what was sent together.
 func Pipeline(n int) Option { return func(o *options) { o.pipeline = n } }
 
 // TCP returns the Factory of a Modbus TCP device at address, host:port or host

@@ -102,7 +102,7 @@ func TestDeadUnitDoesNotStopTheOthers(t *testing.T) {
 	bus := NewBus(dev.address)
 	s := setup(point("a", "holding:1"))
 	live := connected(t, bus.Unit(1), s)
-	s.Timeout = 100 * time.Millisecond
+	s.Timeout = 500 * time.Millisecond
 	dead := connected(t, bus.Unit(2), s)
 	_, err := dead.Read(context.Background())
 	require.ErrorIs(t, err, channel.ErrNotConnected)
@@ -132,7 +132,7 @@ func TestDeadConnectionIsReplaced(t *testing.T) {
 	})
 	bus := NewBus(address)
 	s := setup(point("a", "holding:1"))
-	s.Timeout = 150 * time.Millisecond
+	s.Timeout = 500 * time.Millisecond
 	one, two := connected(t, bus.Unit(1), s), connected(t, bus.Unit(2), s)
 	idle := connected(t, bus.Unit(3), s) // does not read meanwhile
 	for _, d := range []*driver{one, two} {

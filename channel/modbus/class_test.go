@@ -32,7 +32,7 @@ func classed(t testing.TB, points ...model.Point) (channel.Setup, *channeltest.C
 	return s, clock
 }
 
-// reading is what one Read returned.
+// round1 is what one Read returned.
 type round1 struct {
 	samples []model.Sample
 	err     error
@@ -342,7 +342,7 @@ func TestRetriesBeforeAUnitIsDead(t *testing.T) {
 	t.Parallel()
 	dev := newDevice(t, 1)
 	s := setup(point("a", "holding:1"))
-	s.Timeout = 300 * time.Millisecond
+	s.Timeout = 100 * time.Millisecond // nothing is answered
 	d := connected(t, TCP(dev.address, Retries(2)), s)
 	dev.faults(func(server.Request) server.Action { return server.Action{Ignore: true} })
 	_, err := d.Read(context.Background())

@@ -10,7 +10,8 @@
 //
 // Several units behind one gateway share its connection through a Bus, on
 // which one request is under way at a time (or one batch, see Pipeline) and
-// commands go ahead of polls.
+// commands go ahead of polls. After sixteen commands in turn a poll that waits has
+// its turn, so that a flood of commands does not leave a site without values.
 //
 // # Addresses
 //
@@ -74,9 +75,9 @@
 // Invalid and infinity Overflow in any case, and na=nan only says it aloud.
 //
 // The rate counts from the last value that was believed and the time since, at
-// least one period of the point's scan class. A jump is believed after all at the third reading in turn
-// that agrees with the one before it: the device was replaced, or its counter
-// began anew. Points that are written have no rate, for a command may change
+// least one period of the point's scan class. A jump is believed after all at the
+// third reading in turn that agrees with the one before it: the device was
+// replaced, or its counter began anew. Points that are written have no rate, for a command may change
 // them at once.
 //
 // # Reading
@@ -90,9 +91,11 @@
 // again, less and less often, while it is not answered. Demand reads points of
 // any class as the next request. A point that was written while its round was
 // under way, or whose class is not read within a second, is read again after the
-// write, and no value of before is returned after it.
+// write, and no value of before is returned after it. It is read also after a
+// reconnect where the connection was lost before that, whatever its class. Writes
+// of other channels and other clients are not known, of course.
 //
-// When a device answers one
+// When a device answers a request
 // with exception 2, illegal data address, the request is split until the
 // addresses that it does not have are known; they are Invalid from then on and
 // tried again rarely (after 10 s, then less and less, down to every 10 min)
@@ -140,10 +143,12 @@
 //
 // # Silent units
 //
-// A unit is dead when two requests in a row (and as many more as Retries says)
-// had no answer and nothing else was answered since the round began. Read then
+// A unit is dead when two requests in a row (and as many more as Retries says) had
+// no answer and nothing else was answered since the round began; one, where all
+// that it is ever asked for is one request, for Connect then asks it again. Read then
 // ends with channel.ErrNotConnected, and each Connect is one attempt: the unit
-// counts as connected when it answers it.
+// counts as connected when it answers it. When all units of a bus that are asked
+// again and again are silent, the connection is given up and made anew.
 //
 // A request to a unit, or for an address, that was not answered the last time
 // keeps the line only for as long as nobody else wants it. A poll of another unit

@@ -57,7 +57,7 @@ func TestConnectionThatIsDeadForAll(t *testing.T) {
 	s := setup(point("b", "holding:1"), point("c", "holding:100"))
 	b := connected(t, bus.Unit(2), s)
 	read(t, b)
-	b.setup.Timeout = 50 * time.Millisecond
+	b.setup.Timeout = 50 * time.Millisecond // nothing is answered
 	dev.faults(func(server.Request) server.Action { return server.Action{Ignore: true} })
 	_, err := b.Read(context.Background())
 	require.ErrorIs(t, err, channel.ErrNotConnected)
@@ -85,7 +85,7 @@ func TestIllegalAddressOfWhatIsReadOnce(t *testing.T) {
 			s, clock := classed(t, scanned(channel.ScanOnce, point("serial", "input:500")), point("a", "holding:1"))
 			d := connected(t, TCP(dev.address), s)
 			if first.Ignore {
-				d.setup.Timeout = 300 * time.Millisecond
+				d.setup.Timeout = time.Second
 				dev.faults(func(r server.Request) server.Action { return server.Action{Ignore: r.Address == 500} })
 			}
 			assert.Equal(t, []string{"a"}, ids(t, <-reads(d)))

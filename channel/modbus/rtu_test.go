@@ -36,7 +36,7 @@ func TestRTUFaults(t *testing.T) {
 		action server.Action
 		good   bool // the request still brings its values
 	}{
-		"late":             {server.Action{Delay: 350 * time.Millisecond}, false},
+		"late":             {server.Action{Delay: 1500 * time.Millisecond}, false},
 		"lost":             {server.Action{Drop: true}, false},
 		"not taken":        {server.Action{Ignore: true}, false},
 		"duplicate":        {server.Action{Duplicate: true}, true},
@@ -68,7 +68,7 @@ func TestRTUFaults(t *testing.T) {
 			dev := newDeviceOf(t, true, 1)
 			// All requests but the last are of one form.
 			s := setup(point("a", "holding:1:int32"), point("b", "holding:50:int32"), point("c", "holding:100:int32"), point("e", "input:7"))
-			s.Timeout = 250 * time.Millisecond
+			s.Timeout = time.Second
 			d := connected(t, RTUOverTCP(dev.address), s)
 			want := read(t, d)
 			require.Equal(t, good("b", 50<<16|51), want["b"])
@@ -129,7 +129,7 @@ func TestRTULateAnswer(t *testing.T) {
 		}
 	})
 	s := setup(control("a", "holding:10"), control("b", "holding:20"))
-	s.Timeout = 100 * time.Millisecond
+	s.Timeout = 700 * time.Millisecond
 	d := connected(t, RTUOverTCP(address, MaxGap(0)), s)
 	go func() { <-release; <-release }()
 	got := read(t, d)

@@ -152,7 +152,7 @@ func TestWriteReadBack(t *testing.T) {
 	p := control("a", "holding:5:int16")
 	p.ReadBack, p.Scale = true, 0.5
 	s := setup(p)
-	s.Timeout = 250 * time.Millisecond
+	s.Timeout = time.Second
 	d := connected(t, TCP(dev.address), s)
 
 	out, err := write(d, "a", -3.6)
@@ -197,7 +197,7 @@ func TestWriteReadBack(t *testing.T) {
 			return f
 		}}
 	})
-	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), 1500*time.Millisecond)
 	defer cancel()
 	out, err = d.Write(ctx, channel.Write{Point: p, Value: 7})
 	require.ErrorContains(t, err, "read back: 0 in place of 7")

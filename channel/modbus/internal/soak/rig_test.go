@@ -122,7 +122,8 @@ func (r *rig) run(u unit, factory channel.Factory) {
 	})
 	r.running.Go(func() {
 		for ctx.Err() == nil && len(asked) > 0 {
-			if err := d.(channel.Demander).Demand(asked[r.dice.int(len(asked)):]...); err != nil {
+			at := r.dice.int(len(asked))
+			if err := d.(channel.Demander).Demand(slices.Concat(asked[at:], asked[:at/2])...); err != nil {
 				assert.ErrorIs(r.t, err, channel.ErrNotConnected, "%s: demand", r.name)
 			}
 			select {
