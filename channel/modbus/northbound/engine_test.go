@@ -381,3 +381,85 @@ func TestRTUOverTCP(t *testing.T) {
 	require.NoError(t, err)
 	c.sees("the new value", func(now map[string]model.Sample) bool { return now["power"].Value == 20 })
 }
+
+// What the site is changed to while a client reads is what it sees; nothing of before
+// stays good.
+func TestSiteChanges(t *testing.T) {
+	t.Parallel()
+	s := startSite(t, scripts.StoreConfig{}, func(s *site) channel.ServerFactory { return northbound.TCP("127.0.0.1:0", siteMap, s.bound()) })
+	eventually(t, "bound", func() bool { return s.address() != "" })
+	c := connect(t, modbus.TCP(s.address()), clientPoints)
+	good := func(now map[string]model.Sample, v float64) bool {
+		return now["power"].Quality == model.Good && now["power"].Value == v && now["quality"].Value == 0
+	}
+	bad := func(now map[string]model.Sample) bool {
+		return now["power"].Quality == model.Invalid && now["quality"].Value > float64(model.Substituted) && now["state"].Text == "" && now["running"].Quality != model.Good
+	}
+	c.sees("values", func(now map[string]model.Sample) bool { return good(now, 12.5) })
+
+	pcs := model.Instance{ID: "pcs1", Measurements: map[string]string{"power": "pcs:5"}} // no state, no running
+	require.NoError(t, s.RegisterModel(pcs))
+	c.sees("another point under the same name", func(now map[string]model.Sample) bool {
+		return good(now, 100000) && now["state"].Text == "" && now["running"].Quality != model.Good
+	})
+	var ex *modbus.Exception
+	_, err := c.write("setpoint", 1)
+	require.ErrorAs(t, err, &ex)
+	require.EqualValues(t, 4, ex.Code, "it is no control any more")
+
+	require.NoError(t, s.RemoveModel("pcs1"))
+	c.sees("no model", bad)
+	require.NoError(t, s.RegisterModel(pcs))
+	c.sees("the model again", func(now map[string]model.Sample) bool { return good(now, 100000) })
+	require.NoError(t, s.RemoveChannel("pcs"))
+	c.sees("no channel", bad)
+}
+
+// A server that is replaced or removed while a write is under way ends at once, and
+// the client hears nothing, for nobody knows.
+func TestServerGoesDuringAWrite(t *testing.T) {
+	t.Parallel()
+	s := startSite(t, scripts.StoreConfig{}, func(s *site) channel.ServerFactory { return northbound.TCP("127.0.0.1:0", siteMap, s.bound()) })
+	eventually(t, "bound", func() bool { return s.address() != "" })
+	address := s.address()
+	s.device.SetSilent(true)
+	for _, change := range []func() error{
+		func() error {
+			return s.RegisterServer(channel.ServerConfig{ID: "scada", Server: northbound.TCP(address, siteMap)})
+		},
+		func() error { return s.RemoveServer("scada") },
+	} {
+		eventually(t, "served", func() bool {
+			conn, err := net.Dial("tcp", address)
+			if err == nil {
+				_ = conn.Close()
+			}
+			return err == nil
+		})
+		c := connect(t, modbus.TCP(address), clientPoints)
+		var mu sync.Mutex
+		under := false
+		s.OnCommand(func(_ context.Context, ev model.CommandEvent) {
+			mu.Lock()
+			defer mu.Unlock()
+			under = under || ev.State == model.CommandExecuting
+		})
+		done := make(chan error, 1)
+		go func() {
+			out, err := c.write("start", 1)
+			if err == nil || out.Result == channel.Done || out.Result == channel.Refused {
+				t.Errorf("%v %v: want not known", out, err)
+			}
+			done <- err
+		}()
+		eventually(t, "under way", func() bool {
+			mu.Lock()
+			defer mu.Unlock()
+			return under
+		})
+		require.NoError(t, change())
+		<-done
+	}
+	_, err := net.Dial("tcp", address)
+	require.Error(t, err)
+}
