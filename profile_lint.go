@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/voltageems/voltage/channel"
 	"github.com/voltageems/voltage/model"
@@ -39,7 +40,7 @@ var lintUnits = strings.Fields(`% ‰ °C K °F V mV kV A mA kA W kW MW VA kVA M
 	m/s km/h W/m² kW/s kW/min W/s %/s %/min V/s Hz/s °C/min lx kg g t N Nm ppm dB dBm bit/s pH g/kWh kg/kWh EUR EUR/kWh`)
 
 // lintBare are words in the names of measurements that have no unit.
-var lintBare = []string{"factor", "cos", "ratio", "count", "number", "version", "code", "cycles", "index", "serial", "id", "thd"}
+var lintBare = []string{"factor", "cos", "cosphi", "ratio", "count", "counter", "number", "version", "code", "cycles", "index", "serial", "id", "thd"}
 
 // LintProfile checks a device profile: everything that LoadProfile refuses, as
 // errors, and what is allowed and probably wrong, as warnings: units, limits of
@@ -172,8 +173,9 @@ func lintUnit(unit string) string {
 }
 
 func lintUnitless(p model.Point) bool {
-	name := strings.ToLower(p.Title())
-	return slices.ContainsFunc(lintBare, func(word string) bool { return strings.Contains(name, word) })
+	// Whole words: the "id" of humidity and grid_power means nothing.
+	words := strings.FieldsFunc(strings.ToLower(p.Title()), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
+	return slices.ContainsFunc(words, func(word string) bool { return slices.Contains(lintBare, word) })
 }
 
 // drivers asks the drivers.

@@ -78,6 +78,8 @@ func TestLintProfile(t *testing.T) {
 		want              []string
 	}{
 		{"clean", head + "drivers: {virtual: }\npoints: [{id: 1, name: power, address: toggle, unit: kW}, {id: 2, name: power_factor, address: toggle}]\n", "", nil},
+		{"bare", head + "drivers: {virtual: }\npoints: [{id: 1, name: grid_power, address: toggle}, {id: 2, name: Cos phi L1, address: toggle}]\naccept: [2.name]\n", "", []string{
+			"x.yaml:7: warning: points[0].unit: missing"}},
 		{"errors", "profile: 1\npoints: [{id: 1, adress: a}]\n", "", []string{
 			"x.yaml:1: warning: name: missing", "x.yaml:1: warning: manufacturer: missing", "x.yaml:1: warning: model: missing",
 			"x.yaml:1: warning: source: missing: say from which manual the registers are, so that others can check them",

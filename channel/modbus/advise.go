@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/voltageems/voltage/channel"
 	"github.com/voltageems/voltage/model"
@@ -53,9 +54,9 @@ func adviseLabels(p model.Point, a address) string {
 	if p.Kind != model.Signal || len(p.Labels) > 0 || p.Text || a.space.bits() || a.typ.truth() {
 		return ""
 	}
-	name := strings.ToLower(p.Title())
-	for _, word := range []string{"state", "status", "mode"} {
-		if strings.Contains(name, word) {
+	for word := range strings.FieldsFuncSeq(strings.ToLower(p.Title()), func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) }) {
+		switch word { // whole words: a model is no mode
+		case "state", "status", "mode":
 			return "missing: say what its numbers mean"
 		}
 	}

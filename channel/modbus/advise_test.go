@@ -15,6 +15,7 @@ func TestAdvise(t *testing.T) {
 	points := []model.Point{
 		point("a", "holding:1:float32 range=0..5"), point("b", "holding:2:int16"), point("c", "holding:9:bit1"), point("d", "holding:9:bits2-3"),
 		point("e", "holding:9"), control("f", "holding:20"), point("g", "holding:20"), point("h", "holding:20"), point("i", "input:20:int16"),
+		{ID: "j", Name: "Op-Mode", Kind: model.Signal, Address: "input:30"}, {ID: "k", Name: "model", Kind: model.Signal, Address: "input:31"},
 	}
 	d, err := TCP("127.0.0.1")(setup(points...))
 	require.NoError(t, err)
@@ -22,6 +23,7 @@ func TestAdvise(t *testing.T) {
 	require.True(t, ok)
 	assert.ElementsMatch(t, []channel.Advice{
 		{Point: "b", Field: "address", Text: "overlaps point a, holding:1:float32 range=0..5, in part"},
+		{Point: "j", Field: "labels", Text: "missing: say what its numbers mean"},
 		{Point: "h", Field: "address", Text: "is that of point g too"},
 	}, a.Advise(), "parts of a register, a command and its value, and other tables are no fault")
 	lo, hi, ok := a.Plausible("a")

@@ -37,6 +37,10 @@ func main() {
 	north := flag.String("modbus", "127.0.0.1:1502", "address of the Modbus server of the simulated site, loopback only; empty for none")
 	data := flag.String("data", "", "folder in which a managed Redis keeps the data; without one nothing is kept")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "allinone: %q stands alone: want flags, such as -config site.yaml\n", flag.Arg(0))
+		os.Exit(2)
+	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

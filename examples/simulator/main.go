@@ -26,6 +26,10 @@ func main() {
 	listen := flag.String("listen", "127.0.0.1:15020", "address of the first device; the others take the ports that follow, or free ones for port 0")
 	seed := flag.Uint64("seed", 1, "start of the noise; the same seed gives the same run")
 	flag.Parse()
+	if flag.NArg() > 0 {
+		fmt.Fprintf(os.Stderr, "simulator: %q stands alone: want flags, such as -listen 127.0.0.1:0\n", flag.Arg(0))
+		os.Exit(2)
+	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

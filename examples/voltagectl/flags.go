@@ -223,7 +223,11 @@ func (k command) usage() string {
 }
 
 func (c *call) printHelp(list ...group) error {
-	fmt.Fprint(c.out, "usage: voltagectl [-redis URL] [-site NAME] [-json] "+join(list)+" COMMAND …\n")
+	store := ""
+	if slices.ContainsFunc(list, func(g group) bool { return g.redis }) {
+		store = "[-redis URL] [-site NAME] "
+	}
+	fmt.Fprint(c.out, "usage: voltagectl "+store+"[-json] "+join(list)+" COMMAND …\n")
 	star := false
 	for _, g := range list {
 		fmt.Fprintf(c.out, "\n%s: %s\n\n", g.name, g.about)
