@@ -59,7 +59,7 @@ func TestEndlessScriptsEnd(t *testing.T) {
 
 func TestTheErrorNamesTheLine(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond) // enough to get there
 	defer cancel()
 	_, _, err := Run(ctx, Script{Text: "local n = 0\n\nwhile true do pcall(function()\n while true do end end) end"}, nil, nil, nil)
 	var e *Error
