@@ -230,6 +230,56 @@ func TestRTUAnswersNothingLate(t *testing.T) {
 	}
 }
 
+// An answer that comes back must not be carried out.
+func TestEchoOfALine(t *testing.T) {
+	t.Parallel()
+	m := &Memory{}
+	m.SetRegisters(HoldingRegister, 0, 0)
+	write, read := rtuFrame(1, 6, 0, 0, 0, 5), rtuFrame(1, 3, 0, 0, 0, 1)
+	begin := func(t *testing.T) (net.Conn, *Server, chan error) {
+		srv, _ := start(t, Config{Units: map[byte]Handler{1: m}})
+		near, far := net.Pipe()
+		served := make(chan error, 1)
+		go func() { served <- srv.ServeRTU(far) }()
+		require.NoError(t, near.SetDeadline(time.Now().Add(patience)))
+		t.Cleanup(func() { _ = near.Close() })
+		return near, srv, served
+	}
+	ask := func(t *testing.T, near net.Conn, request []byte, size int) []byte {
+		_, err := near.Write(request)
+		require.NoError(t, err)
+		got := make([]byte, size)
+		_, err = io.ReadFull(near, got)
+		require.NoError(t, err)
+		return got
+	}
+	t.Run("echo", func(t *testing.T) {
+		t.Parallel()
+		near, srv, served := begin(t)
+		for range 3 {
+			back := ask(t, near, write, 8)
+			_, err := near.Write(back[:3])
+			require.NoError(t, err)
+			_, err = near.Write(back[3:])
+			require.NoError(t, err)
+		}
+		back := ask(t, near, read, 7)
+		assert.EqualValues(t, 4, srv.Stats().Requests)
+		_, err := near.Write(back)
+		require.NoError(t, err)
+		require.ErrorIs(t, <-served, errEcho)
+	})
+	t.Run("none", func(t *testing.T) {
+		t.Parallel()
+		near, _, _ := begin(t)
+		ask(t, near, read, 7)
+		for range 3 {
+			assert.Equal(t, write, ask(t, near, write, 8), "the same again is a request")
+		}
+		ask(t, near, read, 7)
+	})
+}
+
 func FuzzRTU(f *testing.F) {
 	f.Add(rtuFrame(1, 6, 0, 0, 0, 5), byte(3))
 	f.Add(slices.Concat(rtuFrame(5, 16, 0, 1, 0, 2), []byte{1, 16}, rtuFrame(0, 15, 0, 0, 0, 1, 1, 1)), byte(200))
