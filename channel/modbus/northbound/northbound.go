@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -162,17 +163,15 @@ func (s *serving) run(ctx context.Context, srv *server.Server, answer func() err
 	run, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var work sync.WaitGroup
-	answered, watched := make(chan error, 1), make(chan error, 1)
-	work.Go(func() { answered <- answer() })
-	work.Go(func() {
-		watched <- s.north.Watch(run, func(u model.Update) { s.refresher.changed(u.Model) })
-	})
-	work.Go(func() { s.refresher.run(run) })
+	ends := make(chan error, 3)
+	begin := func(part func() error) { work.Go(func() { ends <- s.contain(part) }) }
+	begin(answer)
+	begin(func() error { return s.north.Watch(run, func(u model.Update) { s.refresher.changed(u.Model) }) })
+	begin(func() error { s.refresher.run(run); return nil })
 	var err error
 	select {
 	case <-ctx.Done():
-	case err = <-answered:
-	case err = <-watched:
+	case err = <-ends:
 	}
 	cancel()
 	end, give := context.WithTimeout(context.WithoutCancel(ctx), endTime)
@@ -192,4 +191,15 @@ func (s *serving) run(ctx context.Context, srv *server.Server, answer func() err
 		return closed
 	}
 	return errors.Join(err, closed)
+}
+
+// contain makes an error of a panic: the engine runs the server again.
+func (s *serving) contain(part func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			s.log.Error("panic contained", "panic", p, "stack", string(debug.Stack()))
+			err = fmt.Errorf("it panicked: %v", p)
+		}
+	}()
+	return part()
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"slices"
+	"sort"
 	"strconv"
 	"time"
 
@@ -196,12 +197,11 @@ func (t *table) at(address int) *point {
 	if t == nil {
 		return nil
 	}
-	for _, r := range t.runs {
-		if address >= r.start && address < r.end {
-			return t.owner[r.cell+address-r.start]
-		}
+	i := sort.Search(len(t.runs), func(i int) bool { return t.runs[i].end > address })
+	if i == len(t.runs) || address < t.runs[i].start {
+		return nil
 	}
-	return nil
+	return t.owner[t.runs[i].cell+address-t.runs[i].start]
 }
 
 // decode returns the value that registers stand for, in the point's unit.

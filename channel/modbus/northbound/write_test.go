@@ -78,8 +78,10 @@ func TestWrites(t *testing.T) {
 
 	r := newBench(t, written, ReadOnly())
 	require.ErrorIs(t, r.write(t, 0, 1), server.IllegalFunction)
+	require.ErrorIs(t, r.MaskRegister(t.Context(), 0, 0, 1), server.IllegalFunction)
 	roles := newBench(t, written, WriteRoles("operator"))
 	require.ErrorIs(t, roles.write(t, 0, 1), server.IllegalFunction, "a client without a role")
+	require.ErrorIs(t, roles.MaskRegister(t.Context(), 0, 0, 1), server.IllegalFunction)
 	require.Empty(t, roles.site.given)
 }
 
@@ -328,4 +330,17 @@ func TestWritesThatWaitedTooLong(t *testing.T) {
 	_, err = io.ReadFull(c, answers[:len(one)])
 	require.NoError(t, err)
 	require.Equal(t, one, answers[:len(one)], "the next one is not old")
+}
+
+// panicking is a site that panics when it is asked for values.
+type panicking struct{ *fakeSite }
+
+func (panicking) Values(context.Context, string) (map[string]model.Value, error) { panic("on purpose") }
+
+// A panic ends the server with an error, and not the process.
+func TestPanicIsContained(t *testing.T) {
+	t.Parallel()
+	s, err := TCP("127.0.0.1:0", written)(testSetup(t))
+	require.NoError(t, err)
+	require.ErrorContains(t, s.Serve(t.Context(), panicking{&fakeSite{}}), "on purpose")
 }

@@ -9,7 +9,8 @@
 // which addresses exist and which values it accepts.
 //
 // Requests of one connection are answered one after the other and in order;
-// connections run side by side and do not influence each other. A connection
+// connections run side by side and do not influence each other, save that where all
+// are taken the address with the most gives one to an address with fewer. A connection
 // that breaks the framing (protocol id not 0, length outside 2..254), that
 // stays silent for longer than the idle timeout or that does not take its
 // answer is closed.

@@ -97,7 +97,8 @@ type rtuLine struct {
 	gap    time.Duration
 	client *client // with conn
 	room   [4 * maxRTUFrame]byte
-	n      int // how much of it is read and not yet used
+	echo   echo // of serial lines
+	n      int  // how much of it is read and not yet used
 	frame  [maxRTUFrame]byte
 }
 
@@ -121,9 +122,14 @@ func (l *rtuLine) use(n int) { l.n = copy(l.room[:], l.room[n:l.n]) }
 // next returns the next request for a unit that is known, or for all.
 func (l *rtuLine) next(known func(byte) bool) (frame, error) {
 	for {
+		copied, more, err := l.echo.check(l.room[:l.n])
+		if err != nil {
+			return frame{}, err
+		}
+		l.use(copied)
 		f, size := nextRTU(l.room[:l.n], known)
 		switch {
-		case size == 0:
+		case size == 0 || more:
 			if err := l.read(); err != nil {
 				return frame{}, err
 			}
@@ -189,6 +195,9 @@ func (s *Server) reply(ctx context.Context, line *rtuLine, f frame, dst, rtu []b
 		}
 		if _, err := line.out.Write(rtu); err != nil {
 			return true, err
+		}
+		if line.conn == nil {
+			line.echo.answered(rtu)
 		}
 	}
 	return act.Disconnect, nil

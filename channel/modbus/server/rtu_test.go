@@ -55,11 +55,10 @@ func TestServeRTU(t *testing.T) {
 	ask := rtuFrame(1, 3, 0, 0, 0, 1)
 	send(ask)
 	expect(rtuFrame(1, 3, 2, 0x12, 0x34))
-	// Garbage, a wrong checksum and a unit that is not there are passed over; a
-	// request may come in pieces.
+	// Garbage, a wrong checksum and a unit that is not there are passed over.
 	wrong := rtuFrame(1, 6, 0, 0, 0, 1)
 	wrong[5] = 9
-	send([]byte{0xFF, 0x01, 0x99}, wrong, rtuFrame(3, 3, 0, 0, 0, 1), ask[:3], ask[3:])
+	send([]byte{0xFF, 0x01, 0x99}, wrong, rtuFrame(3, 3, 0, 0, 0, 1), ask)
 	expect(rtuFrame(1, 3, 2, 0x12, 0x34))
 	send(rtuFrame(2, 3, 0, 1, 0, 1))
 	expect(rtuFrame(2, 0x83, 2))
@@ -148,7 +147,7 @@ func TestOnlyTheLastOfWaitingRequests(t *testing.T) {
 	l = newScripted(gapSerial, time.Second, slices.Concat(first, rtuFrame(9, 3, 0, 0, 0, 1)))
 	_, err := l.next(isOne)
 	require.ErrorIs(t, err, io.EOF, "it asked another device meanwhile")
-	l = newScripted(gapSerial, time.Hour, waiting) // now
+	l = newScripted(gapSerial, 2*time.Hour, waiting) // not waiting
 	f, err := l.next(isOne)
 	require.NoError(t, err)
 	assert.Equal(t, first[1:6], f.pdu)
@@ -229,6 +228,56 @@ func TestRTUAnswersNothingLate(t *testing.T) {
 		assert.Equal(t, rtuFrame(1, 3, 2, 0, 5), got, "neither an answer to the first nor a second write")
 		require.NoError(t, <-wrote)
 	}
+}
+
+// An answer that comes back must not be carried out.
+func TestEchoOfALine(t *testing.T) {
+	t.Parallel()
+	m := &Memory{}
+	m.SetRegisters(HoldingRegister, 0, 0)
+	write, read := rtuFrame(1, 6, 0, 0, 0, 5), rtuFrame(1, 3, 0, 0, 0, 1)
+	begin := func(t *testing.T) (net.Conn, *Server, chan error) {
+		srv, _ := start(t, Config{Units: map[byte]Handler{1: m}})
+		near, far := net.Pipe()
+		served := make(chan error, 1)
+		go func() { served <- srv.ServeRTU(far) }()
+		require.NoError(t, near.SetDeadline(time.Now().Add(patience)))
+		t.Cleanup(func() { _ = near.Close() })
+		return near, srv, served
+	}
+	ask := func(t *testing.T, near net.Conn, request []byte, size int) []byte {
+		_, err := near.Write(request)
+		require.NoError(t, err)
+		got := make([]byte, size)
+		_, err = io.ReadFull(near, got)
+		require.NoError(t, err)
+		return got
+	}
+	t.Run("echo", func(t *testing.T) {
+		t.Parallel()
+		near, srv, served := begin(t)
+		for range 3 {
+			back := ask(t, near, write, 8)
+			_, err := near.Write(back[:3])
+			require.NoError(t, err)
+			_, err = near.Write(back[3:])
+			require.NoError(t, err)
+		}
+		back := ask(t, near, read, 7)
+		assert.EqualValues(t, 4, srv.Stats().Requests)
+		_, err := near.Write(back)
+		require.NoError(t, err)
+		require.ErrorIs(t, <-served, errEcho)
+	})
+	t.Run("none", func(t *testing.T) {
+		t.Parallel()
+		near, _, _ := begin(t)
+		ask(t, near, read, 7)
+		for range 3 {
+			assert.Equal(t, write, ask(t, near, write, 8), "the same again is a request")
+		}
+		ask(t, near, read, 7)
+	})
 }
 
 func FuzzRTU(f *testing.F) {
