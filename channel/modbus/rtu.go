@@ -143,7 +143,7 @@ func (c *rtuConn) transact(ctx context.Context, timeout time.Duration, unit byte
 				c.pace.free = time.Now().Add(c.pace.silence)
 			}
 			if len(c.in) > 0 {
-				err = fmt.Errorf("%w, %d bytes are the begin of an answer", err, len(c.in))
+				err = fmt.Errorf("%w, only the begin of an answer (%s)", err, counted(len(c.in), "byte"))
 				if soon := time.Now().Add(max(c.pace.silence, junkSilence)); c.pace.free.Before(soon) {
 					c.pace.free = soon
 				}

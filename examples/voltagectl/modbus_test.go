@@ -198,13 +198,13 @@ func TestModbusNoise(t *testing.T) {
 			}()
 		}
 	}()
-	code, _, errs := ctl(t, "modbus", "read", "-rtu-tcp", l.Addr().String(), "-timeout", "100ms", "holding:0")
+	code, _, errs := ctl(t, "modbus", "read", "-rtu-tcp", l.Addr().String(), "-timeout", "1s", "holding:0")
 	require.Equal(t, exitFailed, code)
-	require.Contains(t, errs, "unit 1 does not answer within 100ms")
+	require.Contains(t, errs, "unit 1 does not answer within 1s")
 	require.Contains(t, errs, "garbage")
-	code, _, errs = ctl(t, "modbus", "scan", "-rtu-tcp", l.Addr().String(), "-timeout", "100ms", "-units", "4")
+	code, _, errs = ctl(t, "modbus", "scan", "-rtu-tcp", l.Addr().String(), "-timeout", "1s", "-units", "4")
 	require.Equal(t, exitFailed, code)
-	require.Regexp(t, `unit 4 does not answer within 100ms.*garbage`, errs)
+	require.Regexp(t, `unit 4 does not answer within 1s.*garbage`, errs)
 	require.Contains(t, errs, "no unit answers")
 }
 
