@@ -181,7 +181,9 @@
 // An RTU answer does not tell to which request it belongs. Where the answer to
 // a request did not come, the driver therefore sends no request to that unit to
 // which a late answer would fit before the unit has answered a short read of
-// another length. For 30 s, that is; what a device delivers later than that can
+// another length. An exception tells even less: while an answer to the same function
+// is missing it counts as none, and the short read uses another function. For 30 s,
+// that is; what a device delivers later than that can
 // be taken for another answer, as on every RTU line. So can a second copy of
 // an answer that comes only after the next request, and answers that come in
 // another order than the requests. Do not use adapters that
