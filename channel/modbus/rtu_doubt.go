@@ -10,9 +10,6 @@ import (
 
 // doubtTime is how long the answer to a request is thought to be still under
 // way when nothing else tells.
-//
-// In short: a read whose answer would look like a missing one, and every write
-// with the function of a missing one, waits for an answer that cannot be that.
 const doubtTime = 30 * time.Second
 
 // doubt is a request whose answer did not come and still may. An RTU frame has
