@@ -3,7 +3,6 @@ package modbus
 import (
 	"context"
 	"fmt"
-	"net"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -47,13 +46,7 @@ func BenchmarkReadPipelined(b *testing.B) { benchmarkRead(b, Pipeline(8)) }
 
 func benchmarkRead(b *testing.B, opts ...Option) {
 	b.Helper()
-	address := script(b, func(c net.Conn) {
-		for q := request(c); q != nil; q = request(c) {
-			if _, err := c.Write(answer(q, 7)); err != nil {
-				return
-			}
-		}
-	})
+	address := lean(b)
 	var points []model.Point
 	for n := range 1000 {
 		points = append(points, point(fmt.Sprint(n), fmt.Sprintf("holding:%d:int16", n)))

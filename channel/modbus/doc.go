@@ -77,8 +77,8 @@
 // The rate counts from the last value that was believed and the time since, at
 // least one period of the point's scan class. A jump is believed after all at the
 // third reading in turn that agrees with the one before it: the device was
-// replaced, or its counter began anew. Points that are written have no rate, for a command may change
-// them at once.
+// replaced, or its counter began anew. Points that are written have no rate, for a
+// command may change them at once.
 //
 // # Reading
 //
@@ -95,11 +95,10 @@
 // reconnect where the connection was lost before that, whatever its class. Writes
 // of other channels and other clients are not known, of course.
 //
-// When a device answers a request
-// with exception 2, illegal data address, the request is split until the
-// addresses that it does not have are known; they are Invalid from then on and
-// tried again rarely (after 10 s, then less and less, down to every 10 min)
-// and after each reconnect. Numbers that no float64 holds exactly, that cannot
+// When a device answers a request with exception 2, illegal data address, the
+// request is split until the addresses that it does not have are known; they are
+// Invalid from then on and tried again rarely (after 10 s, then less and less, down
+// to every 10 min), also those that are read once, and after each reconnect. Numbers that no float64 holds exactly, that cannot
 // be stored, or that are not numbers are Overflow or Invalid, never a wrong value.
 //
 // A device that closes the connection after an answer, or when it was idle, is
@@ -181,7 +180,9 @@
 // An RTU answer does not tell to which request it belongs. Where the answer to
 // a request did not come, the driver therefore sends no request to that unit to
 // which a late answer would fit before the unit has answered a short read of
-// another length. For 30 s, that is; what a device delivers later than that can
+// another length. An exception tells even less: while an answer to the same function
+// is missing it counts as none, and the short read uses another function. For 30 s,
+// that is; what a device delivers later than that can
 // be taken for another answer, as on every RTU line. So can a second copy of
 // an answer that comes only after the next request, and answers that come in
 // another order than the requests. Do not use adapters that

@@ -68,6 +68,16 @@ func TestConnectionThatIsDeadForAll(t *testing.T) {
 	out, err := write(a, "w", 3)
 	require.NoError(t, err)
 	assert.Equal(t, channel.Done, out.Result)
+
+	// And so does what is asked for.
+	require.NoError(t, b.Connect(context.Background()))
+	dev.faults(func(server.Request) server.Action { return server.Action{Ignore: true} })
+	_, err = b.Read(context.Background())
+	require.ErrorIs(t, err, channel.ErrNotConnected)
+	dev.faults(nil)
+	require.NoError(t, a.Demand("w"))
+	assert.Equal(t, good("w", 3), read(t, a)["w"])
+
 	require.NoError(t, a.Close(context.Background()))
 	out, err = write(a, "w", 3)
 	require.ErrorIs(t, err, channel.ErrNotConnected)
@@ -265,4 +275,26 @@ func TestConnectAndCloseTogether(t *testing.T) {
 		require.False(t, closed && held > 0)
 		require.NoError(t, d.Close(context.Background()))
 	}
+}
+
+// What cuts short a request with TLS leaves its writing alone: after a write that
+// failed TLS writes nothing any more, for all units of the bus.
+func TestTLSIsNotCutWithinAWrite(t *testing.T) {
+	t.Parallel()
+	secure, files := newSecurity(t)
+	dev := startDevice(t, &device{tls: secure}, 1)
+	d := connected(t, TLS(dev.address, files), setup(point("a", "holding:1")))
+	read(t, d)
+	c := d.line.conn.(*conn)
+	c.guard(context.Background(), time.Now().Add(time.Minute))
+	c.interrupt()
+	c.last++
+	c.issued++
+	_, err := c.Write(appendTCP(nil, c.last, 1, &gb.ProtocolDataUnit{FunctionCode: 3, Data: appendRead(nil, 1, 1)}))
+	require.NoError(t, err)
+	c.unguard()
+	for range 3 {
+		assert.Equal(t, good("a", 1), read(t, d)["a"])
+	}
+	assert.EqualValues(t, 1, dev.srv.Stats().Accepted)
 }

@@ -20,9 +20,10 @@ var errPeerClosed = errors.New("closed by the peer")
 // twice.
 //
 // A command makes the connection anew where it was lost with other units' requests
-// and the Read of its own, which would connect again, does not ask for anything.
+// and the Read of its own unit did not find out yet. So does every request to a unit
+// that is idle, whose Read would not.
 func (l *line) carry(ctx context.Context, m *member, ln *lane, asks []ask, timeout time.Duration) (exchanged, error) {
-	if ln.command {
+	if ln.command || m.idle {
 		if err := l.attach(ctx, nil); err != nil {
 			return exchanged{}, err
 		}

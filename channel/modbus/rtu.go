@@ -26,6 +26,9 @@ const (
 	answerTime = time.Second
 )
 
+// errEarlier is an exception that does not tell to which request it is the answer.
+var errEarlier = fmt.Errorf("%w: an exception that may be to an earlier request", ErrAnswer)
+
 // errBroadcast is what a request to unit 0 ends with.
 var errBroadcast = errors.New("sent to all units, which do not answer")
 
@@ -67,6 +70,11 @@ func (c *rtuConn) single(ctx context.Context, timeout time.Duration, unit byte, 
 	var heard bool
 	if probe, ok := c.pace.doubts.probe(unit, request, time.Now()); ok && unit != 0 {
 		x, err := c.transact(ctx, timeout, unit, &probe)
+		if errors.Is(err, errEarlier) {
+			if probe, ok := c.pace.doubts.another(unit, time.Now()); ok {
+				x, err = c.transact(ctx, timeout, unit, &probe)
+			}
+		}
 		if !answered(err) {
 			var ex *Exception
 			if errors.As(err, &ex) {
@@ -100,6 +108,7 @@ func (c *rtuConn) transact(ctx context.Context, timeout time.Duration, unit byte
 	}
 	c.guard(ctx, deadline)
 	defer c.unguard()
+	earlier := c.pace.doubts.open(unit, request.FunctionCode, 0, time.Now())
 	c.out = appendRTU(c.out[:0], unit, request)
 	n, err := c.Write(c.out)
 	x.sent = n > 0
@@ -126,6 +135,9 @@ func (c *rtuConn) transact(ctx context.Context, timeout time.Duration, unit byte
 		if n > 0 {
 			data, done, err := c.search(unit, request, &x, &skipped)
 			if done {
+				if ex := exception(err); earlier && ex != nil {
+					err = fmt.Errorf("%w: %s", errEarlier, ex)
+				}
 				c.finish(unit, request, err)
 				x.data = data
 				return x, err

@@ -39,17 +39,32 @@ func (ds *doubts) clear(unit byte) {
 	*ds = slices.DeleteFunc(*ds, func(o doubt) bool { return o.unit == unit })
 }
 
+// open reports whether the answer to a request of a unit may still come, of a
+// length, or with 0 of any.
+func (ds doubts) open(unit, function byte, length int, now time.Time) bool {
+	return slices.ContainsFunc(ds, func(d doubt) bool {
+		return d.unit == unit && d.function == function && (length == 0 || d.length == length) && now.Sub(d.since) <= doubtTime
+	})
+}
+
+// another returns a read with a function of which no answer may still come, so
+// that an exception to it is told from those to earlier requests.
+func (ds doubts) another(unit byte, now time.Time) (probe gb.ProtocolDataUnit, ok bool) {
+	for function := byte(gb.FuncCodeReadInputRegisters); function >= gb.FuncCodeReadCoils; function-- {
+		if !ds.open(unit, function, 0, now) {
+			return gb.ProtocolDataUnit{FunctionCode: function, Data: appendRead(nil, 0, 1)}, true
+		}
+	}
+	return probe, false
+}
+
 // probe returns a request that makes the next one safe: a read that the unit
 // answers in a form which no answer that may still come has. ok is false when
 // the next request needs none. A write needs one also when the lengths differ,
 // as an exception to the earlier write would pass for its own.
 func (ds doubts) probe(unit byte, next *gb.ProtocolDataUnit, now time.Time) (probe gb.ProtocolDataUnit, ok bool) {
 	function, write := next.FunctionCode, next.FunctionCode > gb.FuncCodeReadInputRegisters
-	open := func(function byte, length int) bool {
-		return slices.ContainsFunc(ds, func(d doubt) bool {
-			return d.unit == unit && d.function == function && (length == 0 || d.length == length) && now.Sub(d.since) <= doubtTime
-		})
-	}
+	open := func(function byte, length int) bool { return ds.open(unit, function, length, now) }
 	length := wantedLength(next)
 	if write {
 		length = 0

@@ -3,6 +3,7 @@ package modbus
 import (
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -331,4 +332,73 @@ func TestRTURandomFaults(t *testing.T) {
 	}
 	running.Wait()
 	assert.Positive(t, goods.Load())
+}
+
+// An exception that comes too late is not the answer to another request, whose
+// own answer would then be taken for that to a third.
+func TestRTULateException(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	address := script(t, func(c net.Conn) {
+		var held []byte
+		for {
+			q := make([]byte, 8)
+			if _, err := io.ReadFull(c, q); err != nil {
+				return
+			}
+			data := []byte{q[5] * 2}
+			for k := range q[5] {
+				data = append(data, 0, q[3]+k)
+			}
+			a := appendRTU(nil, 1, &gb.ProtocolDataUnit{FunctionCode: q[1], Data: data})
+			switch asked.Add(1) {
+			case 2: // busy for so long that it says so during the next request
+				continue
+			case 3:
+				held, a = a, appendRTU(nil, 1, &gb.ProtocolDataUnit{FunctionCode: 0x83, Data: []byte{6}})
+			default:
+				a, held = append(held, a...), nil
+			}
+			_, _ = c.Write(a)
+		}
+	})
+	s := setup(point("i", "input:0"), point("a", "holding:0"), point("b", "holding:20:int32"), point("c", "holding:40:int32"), point("e", "holding:60:int32"))
+	s.Timeout = time.Second
+	d := connected(t, RTUOverTCP(address, MaxGap(0)), s)
+	got := read(t, d)
+	assert.Equal(t, bad("a", model.Bad), got["a"])
+	for id, want := range map[string]float64{"b": 20<<16 | 21, "c": 40<<16 | 41, "e": 60<<16 | 61} {
+		if got[id].Quality == model.Good {
+			assert.Equal(t, good(id, want), got[id])
+		}
+	}
+	assert.Equal(t, good("e", 60<<16|61), got["e"])
+	assert.Equal(t, good("b", 20<<16|21), read(t, d)["b"])
+}
+
+// Where a device answers everything with exceptions, a probe with another function
+// tells them apart.
+func TestRTUExceptionsAfterALostAnswer(t *testing.T) {
+	t.Parallel()
+	dev := newDeviceOf(t, true, 1)
+	s := setup(point("a", "holding:0"), point("b", "holding:50"), control("w", "holding:100"))
+	s.Timeout = time.Second
+	d := connected(t, RTUOverTCP(dev.address), s)
+	var first atomic.Bool
+	dev.faults(func(r server.Request) server.Action {
+		if !first.Swap(true) {
+			return server.Action{Drop: true}
+		}
+		return server.Action{Exception: server.DeviceFailure}
+	})
+	read(t, d)
+	dev.requests()
+	for id, sample := range read(t, d) {
+		assert.Equal(t, bad(id, model.Bad), sample)
+	}
+	assert.Len(t, dev.requests(), 3, "all is clear")
+	assert.Empty(t, d.line.conn.(*rtuConn).pace.doubts)
+	out, err := write(d, "w", 1)
+	require.Error(t, err)
+	assert.Equal(t, channel.Refused, out.Result)
 }

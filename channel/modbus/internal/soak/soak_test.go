@@ -120,7 +120,7 @@ func soak(t *testing.T, seed uint64) {
 	for _, r := range rigs {
 		text, missing := r.dice.report()
 		t.Logf("%s: good values %d, rounds %d, connects %d, writes: %s faults: %s", r.name, r.good.Load(), r.rounds.Load(), r.connects.Load(), r.outcomes(), text)
-		if length() >= time.Minute {
+		if length() >= 30*time.Minute { // in less, chance may leave one out
 			assert.Empty(t, missing, "%s: faults that never were", r.name)
 		}
 		assert.Positive(t, r.good.Load(), r.name)
