@@ -52,8 +52,10 @@ func (e *Engine) listenHTTP() error {
 		return fmt.Errorf("http: %w", err)
 	}
 	e.server = &http.Server{Handler: e.handler, Addr: l.Addr().String(), ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ReadTimeout: 30 * time.Second, WriteTimeout: 2 * time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(e.log.Handler(), slog.LevelDebug)} // failed handshakes, mostly
+	proxies, _ := prefixes(e.cfg.HTTP.TrustedProxies) // valid
+	l = newBoundedListener(l, proxies, e.cfg.Clock, e.log)
 	if secure != nil {
 		l = tls.NewListener(l, secure)
 	}

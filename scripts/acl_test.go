@@ -72,7 +72,7 @@ func refused(t *testing.T, all, client redis.UniversalClient, commands ...string
 
 // nobody's business of any service.
 var forbidden = []string{"FLUSHALL", "FLUSHDB", "CONFIG SET maxmemory 1", "KEYS *", "SHUTDOWN", "ACL WHOAMI", "DEBUG SLEEP 0", "MONITOR", "SAVE",
-	"CLIENT LIST", "GET {plant-b}:model:a", "SET {plant-b}:model:a 1", "SET elsewhere 1", "PUBLISH {plant-b}:alarm:new 1", "REPLICAOF no one", "SWAPDB 0 1", "EVAL return 0"}
+	"CLIENT LIST", "GET {plant-b}:model:a", "SET {plant-b}:model:a 1", "SET elsewhere 1", "PUBLISH {plant-b}:alarm:new 1", "CONFIG GET requirepass", "RANDOMKEY", "DBSIZE", "REPLICAOF no one", "SWAPDB 0 1", "EVAL return 0"}
 
 // The engine's user may do all that an engine does: start, listen, store samples in
 // every way, change scripts, keep account. And no more.
@@ -109,7 +109,11 @@ func TestEngineUser(t *testing.T) {
 	require.NoError(t, s.FollowScripts(ctx))
 	_, err := s.Reconcile(ctx)
 	require.NoError(t, err)
+	require.Empty(t, denied(t, all), "nothing was denied")
 	require.NoError(t, s.FlushStats(ctx))
+	log := denied(t, all)
+	require.Len(t, log, 1, "lua-time-limit is asked for once")
+	require.Contains(t, log[0], "config|get")
 	_, err = s.RollbackScript(ctx, "data_sync", byTest)
 	require.NoError(t, err)
 	require.NoError(t, s.Audit(ctx, model.AuditEntry{Action: "test"}))

@@ -66,6 +66,11 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request, rt route) (*http
 		return r, h.allow(w, a)
 	}
 	id, err := h.guard.Identify(r, a.client)
+	if errors.Is(err, auth.ErrNone) { // who tries a credential is counted otherwise
+		if err := h.allow(w, a); err != nil {
+			return r, err
+		}
+	}
 	if err != nil {
 		p := h.refuse(w, err)
 		h.denied(a, rt, p, err)

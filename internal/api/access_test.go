@@ -131,6 +131,9 @@ func TestRefusals(t *testing.T) {
 	h = newHandler(t, newFakeSite(), nil)
 	assert.Equal(t, 403, do(h, "GET", "/models", "", "Remote", remote()).Code)
 	assert.Equal(t, 200, do(h, "GET", "/healthz", "", "Remote", remote()).Code)
+	for _, header := range []string{"X-Forwarded-For", "Forwarded", "X-Real-IP", "Via"} { // a proxy on this machine asks for another
+		assert.Equal(t, 403, do(h, "POST", setpoint, `{"value":5}`, header, "203.0.113.5").Code, header)
+	}
 	assert.JSONEq(t, `{"name":"","role":"admin","login":false}`, do(h, "GET", "/session", "").Body.String())
 }
 
@@ -149,6 +152,17 @@ func TestRateLimit(t *testing.T) {
 	assert.Contains(t, w.Body.String(), "too many requests")
 	clock.move(time.Second)
 	assert.Equal(t, 200, do(h, "GET", "/models", "").Code)
+
+	// Who shows no credential is counted, too.
+	h = newHandler(t, newFakeSite(), func(c *Config) {
+		withKeys(c)
+		c.Guard = auth.New(auth.Config{Clock: clock, Rate: 1, Keys: []auth.Key{{Name: "a", Role: model.RoleViewer}}})
+	})
+	codes := map[int]int{}
+	for range 10 {
+		codes[do(h, "GET", "/models", "", "Remote", "192.0.2.1:5").Code]++
+	}
+	assert.Equal(t, map[int]int{401: 2, 429: 8}, codes)
 }
 
 func TestProbesMayBeOpen(t *testing.T) {
@@ -253,12 +267,30 @@ func TestAuditOfWhatDidNotWork(t *testing.T) {
 	}
 	h.audit.wait()
 	assert.Len(t, site.entries(), 2+deniedAllBurst, "the first two were not denied")
-	clock.move(2 * time.Second)
+	clock.move(2 * time.Minute)
 	do(h, "GET", "/models", "", "Remote", remote())
 	h.audit.wait()
 	entries := site.entries()
 	assert.Equal(t, "log in with an API key or a token; 57 more before were not written", entries[len(entries)-1].Detail)
 	assert.Equal(t, "log in with an API key or a token; 95 more before were not written", entries[4+deniedBurst].Detail)
+}
+
+// Whoever knocks for a day, from as many addresses as there are, does not drive out
+// what the journal keeps.
+func TestKnockingLeavesTheAuditJournal(t *testing.T) {
+	t.Parallel()
+	site, clock := newFakeSite(), newTestClock()
+	h := newHandler(t, site, func(c *Config) {
+		c.Clock = clock
+		withKeys(c)
+	})
+	for range 24 * 60 * 2 {
+		clock.move(30 * time.Second)
+		do(h, "GET", "/audit", "", "Remote", remote())
+		do(h, "GET", "/audit", "", "X-API-Key", "wrong", "Remote", "192.0.2.77:5")
+	}
+	h.audit.wait()
+	assert.Less(t, len(site.entries()), 1500)
 }
 
 type lockedBuffer struct {

@@ -106,12 +106,12 @@ func (h *Handler) controlAndWait(w http.ResponseWriter, r *http.Request, c model
 	return commandProblem(res)
 }
 
-// takesLong takes the server's own time limits away, which are for short requests.
-// Errors only mean that w has none.
+// takesLong moves the server's own time limits, which are for short requests. That of
+// the writing stays, for a client may never read. Errors only mean that w has none.
 func takesLong(w http.ResponseWriter) {
 	rc := http.NewResponseController(w)
 	_ = rc.SetReadDeadline(time.Time{})
-	_ = rc.SetWriteDeadline(time.Time{})
+	_ = rc.SetWriteDeadline(time.Now().Add(model.MaxCommandTimeout + settleTime + time.Minute))
 }
 
 // submit answers 202 for whatever state the record is in but rejected: the same

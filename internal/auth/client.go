@@ -32,8 +32,11 @@ func Local(r *http.Request) bool {
 
 // Forwarded reports whether a proxy says that it asks for somebody else.
 func Forwarded(r *http.Request) bool {
-	return len(r.Header.Values("X-Forwarded-For")) > 0 || len(r.Header.Values("Forwarded")) > 0
+	return slices.ContainsFunc(proxyHeaders, func(name string) bool { return len(r.Header.Values(name)) > 0 })
 }
+
+// proxyHeaders are what proxies add to a request; some add only one of them.
+var proxyHeaders = []string{"X-Forwarded-For", "Forwarded", "X-Real-Ip", "X-Forwarded-Host", "X-Forwarded-Proto", "Via"}
 
 // Client returns the address that asks: the peer, or, where that is a trusted
 // proxy, the nearest one in X-Forwarded-For that is none. What stands before that

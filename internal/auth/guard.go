@@ -58,8 +58,9 @@ type Config struct {
 var (
 	// ErrNone: there is no credential.
 	ErrNone = errors.New("log in with an API key or a token")
-	// ErrLocal: without configured credentials only this machine is served.
-	ErrLocal = errors.New("no credentials are configured, so that only this machine is served")
+	// ErrLocal: without configured credentials only this machine is served, and not a
+	// proxy on it that asks for somebody else.
+	ErrLocal = errors.New("no credentials are configured, so that only this machine is served, and no proxy")
 )
 
 // Refusal is the error for a credential that is not accepted. Its text is for the
@@ -140,7 +141,7 @@ func (g *Guard) Identify(r *http.Request, client netip.Addr) (Identity, error) {
 		return id, nil
 	}
 	if !g.Configured() {
-		if !Local(r) {
+		if !Local(r) || Forwarded(r) {
 			return Identity{}, ErrLocal
 		}
 		return Identity{Role: model.RoleAdmin}, nil

@@ -77,6 +77,8 @@ func (v *verifier) current() ([]verifyKey, error) {
 		keys, err := readKeys(v.config.KeyFile)
 		if err == nil {
 			v.keys = keys
+		} else {
+			v.file.again()
 		}
 		v.err = err
 	}

@@ -26,6 +26,7 @@ type server struct {
 	mu      sync.Mutex
 	watched []*watched
 	config  *tls.Config
+	failed  string // why the files were not used, as it was said last
 }
 
 // NewTLS reads the files and returns a configuration, TLS 1.2 or later, that takes
@@ -60,9 +61,15 @@ func (s *server) current() *tls.Config {
 	if changed {
 		config, err := s.read()
 		if err != nil {
-			s.log.Error("changed TLS files are not used", "error", err)
+			for _, w := range s.watched {
+				w.again()
+			}
+			if text := err.Error(); text != s.failed {
+				s.failed = text
+				s.log.Error("changed TLS files are not used", "error", err)
+			}
 		} else {
-			s.config = config
+			s.config, s.failed = config, ""
 			s.log.Info("changed TLS files are used for new connections", "cert", s.files.Cert)
 		}
 	}
@@ -74,8 +81,11 @@ func (s *server) read() (*tls.Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: http: tls: %s and %s: %w", model.ErrInvalid, s.files.Cert, s.files.Key, err)
 	}
+	// No tickets: with them, who had a certificate of an authority that is none any
+	// more would come in without showing it again.
 	// HTTP/1.1 alone, for a WebSocket is an upgrade of that.
-	config := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, NextProtos: []string{"http/1.1"}}
+	config := &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, NextProtos: []string{"http/1.1"},
+		SessionTicketsDisabled: s.files.ClientCA != ""}
 	if s.files.ClientCA == "" {
 		return config, nil
 	}

@@ -92,6 +92,13 @@ func TestTLSFilesAreReadAgain(t *testing.T) {
 	assert.Equal(t, "one", name, "what cannot be used changes nothing")
 	assert.Contains(t, log.String(), "changed TLS files are not used")
 
+	for range 5 {
+		c.move(lookEvery)
+		_, err = greet(t, config, &tls.Config{})
+		require.NoError(t, err)
+	}
+	assert.Equal(t, 1, bytes.Count(log.Bytes(), []byte("changed TLS files are not used")), "said once")
+
 	newCert, newKey := certificate(t, dir, "two")
 	require.NoError(t, os.Rename(newCert, cert))
 	require.NoError(t, os.Rename(newKey, key))
@@ -99,6 +106,45 @@ func TestTLSFilesAreReadAgain(t *testing.T) {
 	name, err = greet(t, config, &tls.Config{})
 	require.NoError(t, err)
 	assert.Equal(t, "two", name)
+}
+
+// A file that could not be read is read again although nothing shows that it changed,
+// as after a change of its owner.
+func TestFilesThatFailedAreReadAgain(t *testing.T) {
+	t.Parallel()
+	dir, c := t.TempDir(), newClock()
+	same := func(path string, data []byte) {
+		require.NoError(t, os.WriteFile(path, data, 0o600))
+		require.NoError(t, os.Chtimes(path, c.Now(), time.Unix(1_700_000_000, 0)))
+	}
+	cert, key := certificate(t, dir, "one")
+	config, err := NewTLS(TLSFiles{Cert: cert, Key: key}, c, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	newCert, newKey := certificate(t, dir, "two")
+	right, err := os.ReadFile(newKey)
+	require.NoError(t, err)
+	same(key, bytes.Repeat([]byte("x"), len(right)))
+	require.NoError(t, os.Rename(newCert, cert))
+	c.move(lookEvery)
+	name, err := greet(t, config, &tls.Config{})
+	require.NoError(t, err)
+	assert.Equal(t, "one", name)
+	same(key, right)
+	c.move(lookEvery)
+	name, err = greet(t, config, &tls.Config{})
+	require.NoError(t, err)
+	assert.Equal(t, "two", name)
+
+	set := setOf(t)
+	path := filepath.Join(dir, "keys.json")
+	same(path, bytes.Repeat([]byte("x"), len(set)))
+	v := newVerifier(JWT{KeyFile: path}, c)
+	_, err = v.current()
+	require.Error(t, err)
+	same(path, set)
+	c.move(lookEvery)
+	_, err = v.current()
+	require.NoError(t, err)
 }
 
 func TestClientCertificates(t *testing.T) {

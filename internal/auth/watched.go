@@ -23,6 +23,10 @@ type watched struct {
 	size   int64
 }
 
+// again has the file be read at the next look, although it may look the same: what
+// could not be read, for whatever reason, may be readable then.
+func (w *watched) again() { w.exists, w.mod, w.size = false, time.Time{}, -1 }
+
 // changed reports whether the file is to be read: the first time, and whenever its
 // time or size differ from those seen last.
 func (w *watched) changed() bool {
