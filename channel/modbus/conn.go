@@ -31,6 +31,7 @@ type conn struct {
 	out    []byte
 	last   uint16 // transaction id
 	issued uint32 // how many of them were used on this connection, at most all of them
+	owed   bool   // a request of it was not answered in time, and may be yet
 }
 
 // stream is a connection whose I/O can be cut short.
@@ -102,12 +103,17 @@ func (c *conn) exchange(ctx context.Context, timeout time.Duration, unit byte, a
 		return x, c.unwritten(ctx, bounded, x.sent, err)
 	}
 	whole := false // a frame that had begun when the request was cut short is waited for
-	for left := len(asks); left > 0; {
-		answer, err := c.receive()
+	left := len(asks)
+	defer func() { c.owed = c.owed || left > 0 }()
+	for left > 0 {
+		answer, pieces, err := c.receive()
 		switch {
 		case err == nil:
 			x.heard = true
 			a := waiting(asks, binary.BigEndian.Uint16(answer))
+			if a != nil && (pieces && c.owed || !c.follows()) {
+				return x, fmt.Errorf("%w: garbage: an answer that another one may have completed", channel.ErrNotConnected)
+			}
 			if a == nil { // to an earlier request, or there twice
 				x.late = alsoAlive(x.late, answer[headerSize-1:])
 				if whole { // that was the frame
@@ -236,32 +242,72 @@ func (c *stream) extend(deadline time.Time, force bool) {
 }
 
 // receive returns the next frame, which answers a request of this connection, if
-// maybe an earlier one. It is valid until the next call. Nothing is taken from
-// the stream until a frame is complete.
-func (c *conn) receive() ([]byte, error) {
+// maybe an earlier one, and whether it came in pieces. It is valid until the next
+// call. Nothing is taken from the stream until a frame is complete.
+func (c *conn) receive() (frame []byte, pieces bool, err error) {
 	header, err := c.r.Peek(headerSize)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	if protocol := binary.BigEndian.Uint16(header[2:]); protocol != 0 {
-		return nil, fmt.Errorf("garbage: protocol id %d in place of 0", protocol)
+	if err := c.checkHeader(header); err != nil {
+		return nil, false, err
 	}
-	length := int(binary.BigEndian.Uint16(header[4:]))
-	if length < minLength || length > maxLength {
-		return nil, fmt.Errorf("garbage: length %d, want %d to %d", length, minLength, maxLength)
-	}
-	if got := binary.BigEndian.Uint16(header); uint32(c.last-got) >= c.issued {
-		return nil, fmt.Errorf("garbage: transaction id %d was never sent, %d was last", got, c.last)
-	}
-	size := headerSize - 1 + length
-	frame, err := c.r.Peek(size)
-	if err != nil {
-		return nil, err
+	size := headerSize - 1 + int(binary.BigEndian.Uint16(header[4:]))
+	pieces = c.r.Buffered() < size
+	if frame, err = c.r.Peek(size); err != nil {
+		return nil, false, err
 	}
 	if _, err := c.r.Discard(size); err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	return frame, nil
+	return frame, pieces, nil
+}
+
+// checkHeader says what is wrong with a header, as far as it is there.
+func (c *conn) checkHeader(header []byte) error {
+	if n := len(header); n >= 2 {
+		if got := binary.BigEndian.Uint16(header); uint32(c.last-got) >= c.issued {
+			return fmt.Errorf("garbage: transaction id %d was never sent, %d was last", got, c.last)
+		}
+	}
+	if len(header) >= 4 {
+		if protocol := binary.BigEndian.Uint16(header[2:]); protocol != 0 {
+			return fmt.Errorf("garbage: protocol id %d in place of 0", protocol)
+		}
+	}
+	if len(header) >= 6 {
+		if length := int(binary.BigEndian.Uint16(header[4:])); length < minLength || length > maxLength {
+			return fmt.Errorf("garbage: length %d, want %d to %d", length, minLength, maxLength)
+		}
+	}
+	return nil
+}
+
+// follows reports whether what came after a frame can be the begin of another. A
+// device that sends less than the length it announces would otherwise have its
+// answer completed by the next one, with a header in place of values.
+func (c *conn) follows() bool {
+	n := c.r.Buffered()
+	if n == 0 {
+		return true
+	}
+	b, _ := c.r.Peek(min(n, headerSize+2)) // it is there
+	if c.checkHeader(b) != nil {
+		return false
+	}
+	if n <= headerSize {
+		return true
+	}
+	length, function := int(binary.BigEndian.Uint16(b[4:])), b[headerSize]
+	switch {
+	case function&0x80 != 0:
+		return length == 3
+	case function == gb.FuncCodeMaskWriteRegister:
+		return length == 8
+	case function <= gb.FuncCodeReadInputRegisters || function == gb.FuncCodeReadWriteMultipleRegisters:
+		return function > 0 && (n <= headerSize+1 || length == 3+int(b[headerSize+1]))
+	}
+	return length == 6
 }
 
 // unwritten is the error of a request that could not be sent. Where its time was

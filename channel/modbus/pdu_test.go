@@ -139,7 +139,7 @@ func TestReceive(t *testing.T) {
 		{"cut off in the header", "00 05 00", "", "EOF"},
 		{"nothing", "", "", "EOF"},
 	} {
-		frame, err := receiver(unhex(t, c.stream), 5).receive()
+		frame, _, err := receiver(unhex(t, c.stream), 5).receive()
 		if c.failure != "" {
 			require.ErrorContains(t, err, c.failure, c.name)
 			continue
@@ -160,7 +160,7 @@ func TestReceive(t *testing.T) {
 func TestReceiveAfterWrap(t *testing.T) {
 	t.Parallel()
 	late := unhex(t, "FF FE 00 00 00 05 01 03 02 12 34")
-	frame, err := receiver(late, 1<<16).receive()
+	frame, _, err := receiver(late, 1<<16).receive()
 	require.NoError(t, err)
 	require.Nil(t, waiting([]ask{{id: 0}}, binary.BigEndian.Uint16(frame)))
 }
@@ -198,7 +198,7 @@ func FuzzAnswer(f *testing.F) {
 		}
 		c := receiver(stream, 5)
 		for {
-			answer, err := c.receive()
+			answer, _, err := c.receive()
 			if err != nil {
 				return
 			}
