@@ -197,7 +197,7 @@ func TestWriteReadBack(t *testing.T) {
 			return f
 		}}
 	})
-	ctx, cancel := context.WithTimeout(context.Background(), 1500*time.Millisecond)
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	out, err = d.Write(ctx, channel.Write{Point: p, Value: 7})
 	require.ErrorContains(t, err, "read back: 0 in place of 7")
