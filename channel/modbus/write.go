@@ -13,11 +13,10 @@ import (
 	"github.com/voltageems/voltage/model"
 )
 
-// A value that was written is read back until it is there, for as long as
-// readBackTime: devices take a moment to adopt it. The pauses in between grow
-// from readBackFirst to readBackMost.
+// A value that was written is read back until it is there, for as long as the
+// point says: devices take a moment to adopt it. The pauses in between grow from
+// readBackFirst to readBackMost.
 const (
-	readBackTime  = 2 * time.Second
 	readBackFirst = 20 * time.Millisecond
 	readBackMost  = 320 * time.Millisecond
 )
@@ -179,7 +178,7 @@ func result(sent bool, err error) channel.Result {
 // last value that it read, nil for none, and why it gave up.
 func (d *driver) readBack(ctx context.Context, written float64, p *model.Point, it *item) (*float64, error) {
 	clock := d.setup.Clock
-	end := clock.Now().Add(readBackTime)
+	end := clock.Now().Add(p.ReadBackWithin())
 	var last *float64
 	silent := 0 // a dead unit is not to keep the line from the others
 	for pause := readBackFirst; ; pause = min(2*pause, readBackMost) {
