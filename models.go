@@ -55,8 +55,11 @@ func (e *Engine) registerModel(m model.Instance) error {
 		before = e.registry.snapshot().models[m.ID]
 		put(&e.registry, &e.registry.models, m.ID, m)
 	}, func(ctx context.Context) error {
-		errs := []error{e.plane.PutModel(ctx, m), e.plane.Remember(ctx, e.cfg.Engine, "model:"+m.ID)}
-		return errors.Join(append(errs, e.putNarrowed(ctx, before, m))...)
+		// The limits first, for as soon as the model is there it takes commands.
+		if err := e.putNarrowed(ctx, before, m); err != nil {
+			return err
+		}
+		return errors.Join(e.plane.PutModel(ctx, m), e.plane.Remember(ctx, e.cfg.Engine, "model:"+m.ID))
 	}, nil)
 	if _, ok := e.registry.channel(id); ok && len(m.Calculations) == 0 {
 		err = errors.Join(err, e.removeChannel(id))

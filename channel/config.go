@@ -66,6 +66,8 @@ type Config struct {
 // healthy: it owns the channel, the store answers, the device is connected and
 // samples come. A device that has a watchdog trips by itself when the value stops
 // to change; no command journal has the beats, the channel's status counts them.
+// A command to the channel holds them up for as long as it is written and read
+// back (model.Point.ReadBackTime): the device's time must be longer than that.
 type Heartbeat struct {
 	// Point is the id of a control or adjustment of the channel. Commands should
 	// not go to it.

@@ -183,6 +183,17 @@ func TestFailsafeRecords(t *testing.T) {
 		s.now.Add(5_000)
 		require.Equal(t, map[string]time.Duration{"4": 5 * time.Second}, held())
 		require.ErrorIs(t, s.Alive(ctx, ""), model.ErrInvalid)
+		// The clock of the store is set back: what lies ahead of it says nothing, else
+		// the value would stand until the clock is there again.
+		s.now.Add(-500)
+		require.Equal(t, map[string]time.Duration{"4": 4500 * time.Millisecond}, held())
+		s.now.Add(-7_000)
+		require.Equal(t, map[string]time.Duration{"4": 7500 * time.Millisecond}, held(), "the sign of life is ahead, the command is not")
+		s.now.Add(-10_000)
+		require.Empty(t, held())
+		require.NoError(t, s.Alive(ctx, "go"))
+		require.Equal(t, map[string]time.Duration{"4": 0}, held())
+		s.now.Add(17_500)
 
 		record := scripts.FailsafeRecord{Failsafe: list[0], ID: "f1", Token: "t", State: model.CommandExecuting, Reason: "source_lost"}
 		old := s.lease
@@ -207,6 +218,14 @@ func TestFailsafeRecords(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, 3*time.Second, r.Updated.Sub(r.Created))
 
+		// one that was under way when it ended comes last
+		record.ID, record.State, record.Ago = "f4", model.CommandUnknown, 0
+		require.NoError(t, s.RecordFailsafe(ctx, s.lease, record))
+		record.State = model.CommandExecuting
+		require.ErrorIs(t, s.RecordFailsafe(ctx, s.lease, record), scripts.ErrConflict)
+		record.State = model.CommandVerified
+		require.NoError(t, s.RecordFailsafe(ctx, s.lease, record), "settled")
+
 		// an owner that ends while it writes leaves nothing that stays executing
 		record.ID, record.State = "f3", model.CommandExecuting
 		require.NoError(t, s.RecordFailsafe(ctx, s.lease, record))
@@ -221,5 +240,34 @@ func TestFailsafeRecords(t *testing.T) {
 		r, err = s.Claim(ctx, next, last, "x")
 		require.ErrorIs(t, err, scripts.ErrConflict)
 		require.Equal(t, "unknown owner_lost", fmt.Sprint(r.State, " ", r.Reason))
+	})
+}
+
+// Where the clock of the store was set back since a command was given, nobody
+// knows how old it is: it is not carried out an hour later.
+func TestClockSetBack(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
+		s := newSite(t, client)
+		ctx := t.Context()
+		s.withPolicy(t, model.ControlPolicy{Queue: true})
+		require.Equal(t, model.CommandQueued, s.give(t, "a", "power_setpoint", 1).State)
+		require.Equal(t, model.CommandQueued, s.give(t, "b", "power_setpoint", 2).State)
+		require.Equal(t, model.CommandQueued, s.give(t, "c", "power_setpoint", 3).State)
+		queue, err := s.Queue(ctx, "1001", "")
+		require.NoError(t, err)
+		require.Len(t, queue, 3)
+		s.now.Add(-900) // as another server's after a failover
+		_, err = s.Claim(ctx, s.lease, queue[0], "t1")
+		require.NoError(t, err)
+		_, err = s.Expire(ctx, "b")
+		require.ErrorIs(t, err, scripts.ErrConflict)
+		s.now.Add(-3_600_000)
+		r, err := s.Claim(ctx, s.lease, queue[1], "t2")
+		require.ErrorIs(t, err, scripts.ErrConflict)
+		require.Equal(t, model.CommandExpired, r.State)
+		r, err = s.Expire(ctx, "c")
+		require.NoError(t, err)
+		require.Equal(t, model.CommandExpired, r.State)
 	})
 }

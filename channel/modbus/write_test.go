@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/voltageems/voltage/channel"
+	"github.com/voltageems/voltage/channel/channeltest"
 	"github.com/voltageems/voltage/channel/modbus/server"
 	"github.com/voltageems/voltage/model"
 )
@@ -372,4 +373,51 @@ func TestReadBackWithoutTime(t *testing.T) {
 	assert.Equal(t, channel.Outcome{Result: channel.Done}, out)
 	require.ErrorIs(t, err, context.Canceled)
 	require.ErrorContains(t, err, "read back")
+}
+
+// A value is read back for as long as its point says.
+func TestReadBackTime(t *testing.T) {
+	t.Parallel()
+	dev := newDevice(t, 1)
+	short, long := control("short", "holding:5"), control("long", "holding:6")
+	short.ReadBack, short.ReadBackTime = true, time.Millisecond
+	long.ReadBack, long.ReadBackTime = true, time.Minute
+	clock := channeltest.NewClock(t)
+	s := setup(short, long)
+	s.Clock = clock
+	d := connected(t, TCP(dev.address), s)
+	var reads atomic.Int32
+	dev.faults(func(r server.Request) server.Action {
+		if r.Function != 3 {
+			return server.Action{}
+		}
+		n := reads.Add(1)
+		return server.Action{Rewrite: func(f []byte) []byte {
+			if r.Address == 5 || n < 100 {
+				f[10] = 0
+			}
+			return f
+		}}
+	})
+	out, err := write(d, "short", 5)
+	require.ErrorContains(t, err, "read back: 0 in place of 5")
+	assert.Equal(t, channel.Done, out.Result)
+	assert.EqualValues(t, 1, reads.Load())
+
+	done := make(chan channel.Outcome, 1)
+	go func() {
+		out, _ := write(d, "long", 6)
+		done <- out
+	}()
+	require.Eventually(t, func() bool {
+		select {
+		case out = <-done:
+			return true
+		default:
+			clock.Advance(50 * time.Millisecond)
+			return false
+		}
+	}, time.Minute, time.Millisecond)
+	assert.Equal(t, channel.Confirmed, out.Result)
+	assert.GreaterOrEqual(t, reads.Load(), int32(100), "about half a minute")
 }

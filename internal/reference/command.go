@@ -9,6 +9,7 @@ import (
 const (
 	commandKept    = 86400    // seconds that a record stays after its final state
 	commandEntries = "100000" // of the journal
+	commandSkew    = 1000     // ms that a time may be ahead of the clock
 )
 
 // final reports whether a command in this state is over.
@@ -276,16 +277,19 @@ func (r *run) commandSweep(now, queue string) {
 		}
 		if c == nil || final(c.state) {
 			r.call("XDEL", queue, id)
-		} else if c.state == "queued" && late(now, c.deadline) {
+		} else if c.state == "queued" && late(now, c) {
 			r.commandMove(now, c, "expired", "timeout", "the channel did not take it in time")
 		}
 	}
 }
 
-// late reports whether a deadline is over; one that nobody can read is.
-func late(now, deadline string) bool {
-	d, _ := number(deadline)
-	return mustNumber(now) > d
+// late reports whether a command's time is over, as a deadline is that nobody can
+// read, and one that was given when the clock was ahead of now.
+func late(now string, c *command) bool {
+	at := mustNumber(now)
+	deadline, _ := number(c.deadline)
+	created, _ := number(c.created)
+	return at > deadline || at+commandSkew < created
 }
 
 var originEscape = strings.NewReplacer("%", "%25", ":", "%3A")

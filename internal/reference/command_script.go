@@ -49,7 +49,7 @@ func (r *run) command() []string {
 		r.commandMove(now, c, "cancelled", "cancelled", "by "+r.arg(5))
 		return commandReply("OK", c)
 	case "expire":
-		if c.state != "queued" || !late(now, c.deadline) {
+		if c.state != "queued" || !late(now, c) {
 			return commandReply("NO", c)
 		}
 		if before, _ := r.opt(5); before == "1" {
@@ -92,7 +92,7 @@ func (r *run) commandClaim(now string, c *command) []string {
 	if before, _ := r.opt(9); before == "1" {
 		return r.wentBack(now, c)
 	}
-	if late(now, c.deadline) {
+	if late(now, c) {
 		r.commandMove(now, c, "expired", "timeout", "the channel did not take it in time")
 		return commandReply("NO", c)
 	}
@@ -118,17 +118,21 @@ func (r *run) commandClaim(now string, c *command) []string {
 func (r *run) commandHeld(now string) []string {
 	reply := []string{"OK"}
 	for _, held := range r.pairs(r.key("cmd:", r.arg(4), ":held")) {
-		text, origin, ok := strings.Cut(held[1], " ")
-		at, numeric := number(text)
-		if !ok || !digits(text) || !numeric {
+		at, origin, ok := strings.Cut(held[1], " ")
+		if !ok || at == "" || !digits(at) {
 			continue
 		}
-		if alive, ok := r.text("HGET", r.key("cmd:sources"), origin); ok {
-			if ms, ok := number(alive); ok {
-				at = math.Max(at, ms)
+		alive, _ := r.text("HGET", r.key("cmd:sources"), origin)
+		last, any := 0.0, false
+		for _, text := range []string{at, alive} {
+			// a time to come is of a clock that was set back since, and says nothing
+			if ms, ok := number(text); ok && ms <= mustNumber(now)+commandSkew {
+				last, any = max(last, ms), true
 			}
 		}
-		reply = append(reply, held[0], rounded(mustNumber(now)-at))
+		if any {
+			reply = append(reply, held[0], rounded(mustNumber(now)-last))
+		}
 	}
 	return reply
 }
@@ -146,7 +150,7 @@ func (r *run) commandRecord(now string, c *command) []string {
 		return commandReply("NO", c)
 	case c != nil && c.state == state:
 		return commandReply("OK", c)
-	case c != nil && final(c.state) && c.state != "unknown":
+	case c != nil && final(c.state) && (c.state != "unknown" || state == "executing"):
 		return commandReply("NO", c)
 	case c == nil:
 		created := rounded(mustNumber(now) - mustNumber(r.arg(16)))

@@ -19,7 +19,7 @@ func (s *session) beat() {
 	for failing := false; ; {
 		if s.healthy() {
 			res := result{}
-			s.transmit(channel.Write{Point: point, Value: float64(r.beats)}, max(h.Every, r.ch.Timeout), &res)
+			s.transmit(s.writes, channel.Write{Point: point, Value: float64(r.beats)}, max(h.Every, r.ch.Timeout), &res)
 			ok := res.state.OK()
 			if ok {
 				r.status.beat()

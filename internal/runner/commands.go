@@ -35,11 +35,13 @@ type lane struct {
 	loaded    bool   // which controls have a safe value is known
 	version   string // of the definitions, then
 	standings []*standing
+	given     map[string]time.Time // point → when this session last operated it
+	silent    bool                 // the store was asked in this round and did not answer
 }
 
 // command is the command lane of a session.
 func (s *session) command() {
-	l := &lane{s: s}
+	l := &lane{s: s, given: map[string]time.Time{}}
 	defer close(s.secured)
 	failing := false
 	for s.ctx.Err() == nil {
@@ -154,16 +156,16 @@ func (l *lane) take(e scripts.QueueEntry) error {
 	res := result{id: cmd.ID, token: c.token}
 	// The time that is left was measured by the clock of the store; the claim
 	// happened after c.start by ours, so this deadline is never too late.
-	l.operate(cmd, c.start.Add(cmd.Deadline.Sub(cmd.Updated)), &res)
-	l.commanded(cmd.Point, c.start)
+	l.operate(cmd, c.start, c.start.Add(cmd.Deadline.Sub(cmd.Updated)), &res)
 	s.log.Info("command "+string(res.state), "command", cmd.ID, "point", cmd.Point, "value", cmd.Value,
 		"origin", cmd.Origin, "reason", res.reason, "detail", res.detail)
 	r.results.add(res)
 	return nil
 }
 
-// operate executes a claimed command, if it may, and fills in how it ended.
-func (l *lane) operate(cmd model.CommandResult, deadline time.Time, res *result) {
+// operate executes a command that was claimed at start, if it may, and fills in
+// how it ended.
+func (l *lane) operate(cmd model.CommandResult, start, deadline time.Time, res *result) {
 	s, r := l.s, l.s.r
 	at, ok := r.index[cmd.Point]
 	switch {
@@ -194,5 +196,8 @@ func (l *lane) operate(cmd model.CommandResult, deadline time.Time, res *result)
 		res.end(model.CommandExpired, "timeout", "the channel did not take it in time")
 		return
 	}
-	s.perform(channel.Write{Point: *point, Value: cmd.Value}, left, res)
+	l.commanded(cmd.Point, start)
+	ctx, stop := l.attentive()
+	defer stop()
+	s.perform(ctx, channel.Write{Point: *point, Value: cmd.Value}, left, res)
 }

@@ -31,6 +31,7 @@ type fake struct {
 
 	mu     sync.Mutex
 	values []float64 // that were written
+	points []string  // the same, of which points; see record
 }
 
 func newFake() *fake {
@@ -122,10 +123,11 @@ type interceptor struct {
 	hold map[string]chan struct{} // operation → closed when it may go on; "" is every one
 	ran  map[string]func()        // operation → called between the answer and its arrival, once
 	seen map[string]int           // operation → calls
+	held map[string]int           // operation → calls that are held back now
 }
 
 func intercept(client redis.UniversalClient) *interceptor {
-	i := &interceptor{drop: map[string]int{}, hold: map[string]chan struct{}{}, ran: map[string]func(){}, seen: map[string]int{}}
+	i := &interceptor{drop: map[string]int{}, hold: map[string]chan struct{}{}, ran: map[string]func(){}, seen: map[string]int{}, held: map[string]int{}}
 	client.AddHook(i)
 	return i
 }
@@ -165,6 +167,19 @@ func (i *interceptor) count(op string) int {
 	return i.seen[op]
 }
 
+func (i *interceptor) wait(op string, n int) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.held[op] += n
+}
+
+// waits reports whether a call is held back now.
+func (i *interceptor) waits(op string) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.held[op] > 0
+}
+
 var errLost = errors.New("the reply got lost")
 
 func (i *interceptor) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -184,9 +199,12 @@ func (i *interceptor) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 			if c == nil {
 				continue
 			}
+			i.wait(op, 1)
 			select {
 			case <-c:
+				i.wait(op, -1)
 			case <-ctx.Done():
+				i.wait(op, -1)
 				return ctx.Err()
 			}
 		}

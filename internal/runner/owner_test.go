@@ -22,6 +22,12 @@ func second(t testing.TB, client redis.UniversalClient) redis.UniversalClient {
 	return c
 }
 
+// expire has the lease of the channel run out in the store.
+func (s *site) expire() {
+	s.t.Helper()
+	require.NoError(s.t, s.client.Del(context.Background(), "{"+s.name+"}:comsrv:c1:owner").Err())
+}
+
 // A stand-by takes over from an owner that hangs: the owner has stopped by its
 // own clock before.
 func TestTakeover(t *testing.T) {
@@ -33,20 +39,22 @@ func TestTakeover(t *testing.T) {
 		net := intercept(hung)
 		clock := channeltest.NewClock(t)
 		da, db := newFake(), newFake()
-		a := s.run(da, withPlane(s.newPlane(hung)), withClock(clock), withLease(time.Second))
+		a := s.run(da, withPlane(s.newPlane(hung)), withClock(clock), withLease(time.Minute))
 		da.feed <- []model.Sample{sample("1", 1)}
 		s.waitValue("p1", "1")
 
-		b := s.run(db, withLease(time.Second))
+		later := channeltest.NewClock(t)
+		b := s.run(db, withClock(later), withLease(time.Hour))
 		b.waitState(model.ChannelStandby)
 		require.Equal(t, a.name, b.Status().Owner)
 		require.Zero(t, db.connects.Load(), "a stand-by leaves the device alone")
 
 		release := net.block("") // from now on a's calls hang
 		defer release()
-		turn(t, clock, 50*time.Millisecond, "a stops by its own clock", func() bool { return da.closes.Load() > 0 })
+		turn(t, clock, time.Second, "a stops by its own clock", func() bool { return da.closes.Load() > 0 })
 		require.Equal(t, int64(0), da.inside.Load(), "and polls no more")
-		b.waitState(model.ChannelOnline)
+		s.expire()
+		turn(t, later, time.Minute, "b takes over", func() bool { return b.Status().State == model.ChannelOnline })
 		db.feed <- []model.Sample{sample("1", 2)}
 		s.waitValue("p1", "2")
 		require.Equal(t, b.name, s.owner())
@@ -69,12 +77,13 @@ func TestFencedOwnerWritesNothing(t *testing.T) {
 		hung := second(t, client)
 		net := intercept(hung)
 		da, db := newFake(), newFake()
-		a := s.run(da, withPlane(s.newPlane(hung)), withClock(channeltest.NewClock(t)), withLease(time.Second))
+		a := s.run(da, withPlane(s.newPlane(hung)), withClock(channeltest.NewClock(t)))
 		da.feed <- []model.Sample{sample("1", 1)}
 		s.waitValue("p1", "1")
 		release := net.block("")
 		defer release()
-		b := s.run(db, withLease(time.Second))
+		s.expire()
+		b := s.run(db, withClock(channeltest.NewClock(t))) // the machine may be slow: it does not lose the channel in between
 		b.waitState(model.ChannelOnline)
 		db.feed <- []model.Sample{sample("1", 2)}
 		s.waitValue("p1", "2")
@@ -83,6 +92,7 @@ func TestFencedOwnerWritesNothing(t *testing.T) {
 		id := s.submit(a, 5, time.Minute)
 		release()
 		eventually(t, "a knows that it is fenced", func() bool { return da.closes.Load() > 0 })
+		b.Wake()
 		require.Equal(t, "verified", s.final(id))
 		require.Zero(t, da.writes.Load())
 		require.Equal(t, int64(1), db.writes.Load())

@@ -112,8 +112,10 @@ func (l *lane) load() error {
 		if known := find(before, f.Point); known != nil {
 			c = known
 			c.Failsafe = f
-		} else if holds := operated && age < f.Policy.Hold; !l.loaded && !holds {
-			c.ask(started)
+		} else if at, ok := l.given[f.Point]; ok {
+			c.at = at
+		} else if !operated || age >= f.Policy.Hold {
+			c.ask(started) // also where the definition comes after the channel
 		}
 		l.standings = append(l.standings, c)
 	}
@@ -131,12 +133,13 @@ func find(list []*standing, point string) *standing {
 	return nil
 }
 
-// commanded notes that a command for a point was sent, or may have been.
+// commanded notes that a command for a point is sent.
 func (l *lane) commanded(point string, at time.Time) {
+	l.given[point] = at
 	c := find(l.standings, point)
 	switch {
 	case c == nil:
-	case c.due != "": // it failed, for that goes first
+	case c.due != "": // the device came back in this moment; the safe value follows
 		c.at = at
 	default:
 		*c = standing{Failsafe: c.Failsafe, at: at}
@@ -181,7 +184,9 @@ func (l *lane) left() (left time.Duration, any bool) {
 // away, they need not wait for a value, for they fail.
 func (l *lane) secure() (wait bool) {
 	s, r := l.s, l.s.r
-	l.judge()
+	l.silent = false
+	l.judge(s.ctx)
+	due := l.due()
 	// While the store counts as lost, a command would be the last that anybody can
 	// take back.
 	wait = len(l.standings) > 0 && s.left() <= r.lead()
@@ -193,15 +198,62 @@ func (l *lane) secure() (wait bool) {
 		case r.clock.Now().Before(c.next):
 			wait = true
 		default:
-			l.write(c)
+			l.write(c, s.left()/time.Duration(due))
+			due = max(due-1, 1)
 			wait = wait || c.due != ""
 		}
 	}
 	return wait
 }
 
-// judge finds out which safe values are due.
-func (l *lane) judge() {
+// due is how many safe values are due.
+func (l *lane) due() (n int) {
+	for _, c := range l.standings {
+		if c.due != "" {
+			n++
+		}
+	}
+	return n
+}
+
+// attentive returns a context for a write, which may take as long as the device
+// takes to adopt the value. It ends early when another safe value is due: what
+// was sent is sent, and the rest of its reading back has to wait no longer. Until
+// stop returns, the standings are not the lane's.
+func (l *lane) attentive() (ctx context.Context, stop func()) {
+	s := l.s
+	ctx, cancel := context.WithCancel(s.writes)
+	if len(l.standings) == 0 || s.ctx.Err() != nil {
+		return ctx, cancel
+	}
+	done := make(chan struct{})
+	before := l.due()
+	go func() {
+		defer close(done)
+		for {
+			now := s.r.clock.Now()
+			wait := max(s.left()-s.r.lead(), s.r.lead()/4)
+			for _, c := range l.standings {
+				if end, ok := c.expires(); ok {
+					wait = min(wait, end.Sub(now))
+				}
+			}
+			if !s.r.pause(ctx, wait) {
+				return
+			}
+			if l.judge(ctx); l.due() > before {
+				cancel()
+			}
+		}
+	}()
+	return ctx, func() {
+		cancel()
+		<-done
+	}
+}
+
+// judge finds out which safe values are due. Where ctx ends it finds nothing.
+func (l *lane) judge(ctx context.Context) {
 	s, r := l.s, l.s.r
 	lost := s.left() <= r.lead()
 	asked := false
@@ -216,8 +268,11 @@ func (l *lane) judge() {
 			continue
 		}
 		if !asked && !lost {
-			l.refresh()
+			l.refresh(ctx)
 			asked = true
+		}
+		if ctx.Err() != nil {
+			return
 		}
 		if end, _ := c.expires(); !r.clock.Now().Before(end) {
 			c.ask(sourceLost)
@@ -226,13 +281,14 @@ func (l *lane) judge() {
 }
 
 // refresh asks the store who is alive. No answer is none.
-func (l *lane) refresh() {
+func (l *lane) refresh(ctx context.Context) {
 	s, r := l.s, l.s.r
 	start := r.clock.Now()
-	ctx, cancel := context.WithTimeout(s.ctx, min(askTime, r.lead()))
+	ctx, cancel := context.WithTimeout(ctx, min(askTime, r.lead()))
 	defer cancel()
 	held, err := await(ctx, func() (map[string]time.Duration, error) { return r.cfg.Plane.Held(ctx, r.ch.ID) })
 	if err != nil {
+		l.silent = true
 		s.log.Warn("the store does not say whether anybody stands behind the value of a control", "error", err)
 		return
 	}

@@ -234,9 +234,8 @@ func TestSafeValueWhenTheStoreIsLost(t *testing.T) {
 			release := net.block("")
 			defer release()
 			id := s.submit(nil, 60, 50*time.Minute) // that the runner cannot see
-			before := net.count("xread")
 			r.Wake()
-			eventually(t, "the lane waits for the store", func() bool { return net.count("xread") > before })
+			eventually(t, "the lane waits for the store", func() bool { return net.waits("xread") })
 			clock.Advance(599 * time.Hour)
 			require.Equal(t, int64(2), d.writes.Load())
 			clock.Advance(time.Hour)

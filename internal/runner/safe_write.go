@@ -5,15 +5,17 @@ import (
 	"crypto/rand"
 	"errors"
 	"strconv"
+	"time"
 
 	"github.com/voltageems/voltage/channel"
 	"github.com/voltageems/voltage/model"
 	"github.com/voltageems/voltage/scripts"
 )
 
-// write writes the safe value of a control, once. The device may be told so
-// several times, as a safe value is the same every time.
-func (l *lane) write(c *standing) {
+// write writes the safe value of a control, once, within most: the others need
+// their time, too. The device may be told so several times, as a safe value is the
+// same every time.
+func (l *lane) write(c *standing, most time.Duration) {
 	s, r := l.s, l.s.r
 	point := r.ch.Points[r.index[c.Point]]
 	value := *c.Policy.Safe
@@ -31,7 +33,9 @@ func (l *lane) write(c *standing) {
 		res.end(model.CommandFailed, reason, detail)
 	} else {
 		limit := max(4*r.ch.Timeout, point.ReadBackWithin()+r.ch.Timeout)
-		s.perform(channel.Write{Point: point, Value: value}, min(limit, s.left()), &res)
+		ctx, stop := l.attentive()
+		s.perform(ctx, channel.Write{Point: point, Value: value}, min(limit, most, s.left()), &res)
+		stop()
 	}
 	c.tries++
 	c.next = r.clock.Now().Add(backoff(c.tries-1, safeRetry))
@@ -60,7 +64,7 @@ func (l *lane) write(c *standing) {
 // answer holds nothing up.
 func (l *lane) announce(c *standing) error {
 	s, r := l.s, l.s.r
-	if c.due == storeLost || c.due == stopped {
+	if c.due == storeLost || c.due == stopped || l.silent || s.left() <= r.lead() {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, min(askTime, r.lead()))
@@ -69,6 +73,7 @@ func (l *lane) announce(c *standing) error {
 		return struct{}{}, r.cfg.Plane.RecordFailsafe(ctx, s.lease, scripts.FailsafeRecord{Failsafe: c.Failsafe, ID: c.id, Token: c.token,
 			State: model.CommandExecuting, Reason: c.due})
 	})
+	l.silent = errors.Is(err, context.DeadlineExceeded) // then the others are not held up by it
 	return err
 }
 
@@ -77,23 +82,29 @@ func (l *lane) finish() {
 	s := l.s
 	defer func() {
 		for _, c := range l.standings {
-			if c.id != "" && !c.sent {
-				s.r.results.add(result{id: c.id, token: c.token, state: model.CommandFailed, reason: "not_sent",
-					detail: "the engine stopped or lost the channel before the device could be reached",
-					safe:   &ownWrite{Failsafe: c.Failsafe, lease: s.lease, reason: c.due, began: c.began}})
+			if c.id == "" {
+				continue
 			}
+			res := result{id: c.id, token: c.token, safe: &ownWrite{Failsafe: c.Failsafe, lease: s.lease, reason: c.due, began: c.began}}
+			if c.sent {
+				res.end(model.CommandUnknown, "not_confirmed", "the engine stopped or lost the channel before the device confirmed it")
+			} else {
+				res.end(model.CommandFailed, "not_sent", "the engine stopped or lost the channel before the device could be reached")
+			}
+			s.r.results.add(res)
 		}
 	}()
 	cause := context.Cause(s.ctx)
 	if errors.Is(cause, scripts.ErrFenced) || errors.Is(cause, errLeaseOver) {
 		return
 	}
-	for _, c := range l.standings {
+	end := s.r.clock.Now().Add(safeTime)
+	for i, c := range l.standings {
 		if c.Policy.SafeOnStop && !c.safe && s.connected.Load() && s.left() > 0 {
 			if c.due == "" {
 				c.ask(stopped)
 			}
-			l.write(c)
+			l.write(c, end.Sub(s.r.clock.Now())/time.Duration(len(l.standings)-i))
 		}
 	}
 }

@@ -13,19 +13,19 @@ import (
 const writeGrace = 250 * time.Millisecond
 
 // perform is transmit, counted as a command.
-func (s *session) perform(w channel.Write, left time.Duration, res *result) {
-	s.transmit(w, left, res)
+func (s *session) perform(ctx context.Context, w channel.Write, left time.Duration, res *result) {
+	s.transmit(ctx, w, left, res)
 	if res.state != model.CommandExpired && res.reason != "not_sent" {
 		s.r.status.command()
 	}
 }
 
 // transmit has the driver write within left, if the channel is owned and the
-// driver is free, and fills in how it ended.
-func (s *session) transmit(w channel.Write, left time.Duration, res *result) {
+// driver is free, and fills in how it ended. ctx is s.writes, or ends before it.
+func (s *session) transmit(ctx context.Context, w channel.Write, left time.Duration, res *result) {
 	r := s.r
 	deadline := r.clock.Now().Add(left)
-	if !s.enter(left) {
+	if !s.enter(ctx, left) {
 		res.end(model.CommandExpired, "timeout", "the channel did not take it in time")
 		return
 	}
@@ -35,7 +35,7 @@ func (s *session) transmit(w channel.Write, left time.Duration, res *result) {
 		res.end(model.CommandExpired, "timeout", "the channel did not take it in time")
 		return
 	}
-	if s.left() <= 0 || s.writes.Err() != nil || (res.safe == nil && s.ctx.Err() != nil) {
+	if s.left() <= 0 || ctx.Err() != nil || (res.safe == nil && s.ctx.Err() != nil) {
 		res.end(model.CommandFailed, "not_sent", errLeaseOver.Error())
 		return
 	}
@@ -45,17 +45,17 @@ func (s *session) transmit(w channel.Write, left time.Duration, res *result) {
 		res.end(model.CommandFailed, "not_sent", errBusy.Error())
 		return
 	}
-	s.writeOnce(w, left, deadline, res)
+	s.writeOnce(ctx, w, left, deadline, res)
 }
 
 // enter waits, for at most left, until nothing else of this session writes.
-func (s *session) enter(left time.Duration) bool {
+func (s *session) enter(ctx context.Context, left time.Duration) bool {
 	select {
 	case s.turn <- struct{}{}:
 		return true
 	default:
 	}
-	ctx, cancel := s.r.timeout(s.writes, left)
+	ctx, cancel := s.r.timeout(ctx, left)
 	defer cancel()
 	select {
 	case s.turn <- struct{}{}:
@@ -69,9 +69,9 @@ func (s *session) leave() { <-s.turn }
 
 // writeOnce has the driver write, for at most left, after it selected the point
 // where that is asked for. The caller holds writing.
-func (s *session) writeOnce(w channel.Write, left time.Duration, deadline time.Time, res *result) {
+func (s *session) writeOnce(ctx context.Context, w channel.Write, left time.Duration, deadline time.Time, res *result) {
 	r := s.r
-	ctx, cancel := r.timeout(s.writes, left)
+	ctx, cancel := r.timeout(ctx, left)
 	type answer struct {
 		out      channel.Outcome
 		err      error

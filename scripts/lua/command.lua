@@ -1,5 +1,5 @@
 -- command: the life of a command after somebody asked for it
--- @version 1.2.0
+-- @version 1.2.1
 -- @include command
 --
 -- @form time <now> <generation>
@@ -65,11 +65,16 @@ if op == 'held' then
   local r, all = { 'OK' }, redis.call('HGETALL', P .. 'cmd:' .. id .. ':held')
   for i = 1, #all, 2 do
     local at, origin = string.match(all[i + 1], '^(%d+) (.*)$')
-    at = number(at)
-    if at then
-      local alive = number(redis.call('HGET', P .. 'cmd:sources', origin))
+    local last
+    -- a time to come is of a clock that was set back since, and says nothing: else
+    -- the value would stand until the clock is there again
+    for _, ms in ipairs({ at or '', at and redis.call('HGET', P .. 'cmd:sources', origin) or '' }) do
+      ms = number(ms)
+      if ms and ms <= tonumber(now) + COMMAND_SKEW then last = math.max(last or ms, ms) end
+    end
+    if last then
       r[#r + 1] = all[i]
-      r[#r + 1] = string.format('%.0f', tonumber(now) - math.max(at, alive or at))
+      r[#r + 1] = string.format('%.0f', tonumber(now) - last)
     end
   end
   return r
@@ -82,7 +87,8 @@ if op == 'record' then
   if epoch ~= '' and redis.call('HGET', P .. 'comsrv:' .. channel .. ':fence', 'epoch') ~= epoch then return { 'FENCED' } end
   if c and c.token ~= token then return command_reply('NO', c) end
   if c and c.state == state then return command_reply('OK', c) end
-  if c and FINAL[c.state] and c.state ~= 'unknown' then return command_reply('NO', c) end
+  -- unknown may still be settled, but what is over does not begin again
+  if c and FINAL[c.state] and (c.state ~= 'unknown' or state == 'executing') then return command_reply('NO', c) end
   if not c then
     local created = string.format('%.0f', tonumber(now) - tonumber(ARGV[16]))
     c = { id = id, token = token, epoch = epoch, model = ARGV[6], control = ARGV[7], channel = channel, point = ARGV[9],
@@ -120,7 +126,7 @@ if op == 'claim' then
   end
   if c.state ~= 'queued' then return command_reply('NO', c) end
   if ARGV[9] == '1' then return went_back() end
-  if tonumber(now) > (number(c.deadline) or 0) then
+  if command_late(now, c) then
     command_move(now, c, 'expired', 'timeout', 'the channel did not take it in time')
     return command_reply('NO', c)
   end
@@ -160,7 +166,7 @@ if op == 'cancel' then
   return command_reply('OK', c)
 end
 if op == 'expire' then
-  if c.state ~= 'queued' or tonumber(now) <= (number(c.deadline) or 0) then return command_reply('NO', c) end
+  if c.state ~= 'queued' or not command_late(now, c) then return command_reply('NO', c) end
   if ARGV[5] == '1' then return went_back() end
   command_move(now, c, 'expired', 'timeout', 'the channel did not take it in time')
   return command_reply('OK', c)

@@ -1,5 +1,5 @@
 -- data_sync: values from channels to models, commands from models to channels
--- @version 1.2.0
+-- @version 1.2.1
 -- @include alarm
 -- @include rule
 -- @include command

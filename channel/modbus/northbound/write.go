@@ -263,7 +263,7 @@ func exceptionOf(r model.CommandResult, err error) server.Exception {
 		return 0
 	case r.State == model.CommandRejected:
 		switch r.Reason {
-		case "limit", "step", "not_finite":
+		case "limit", "step", "enum", "not_finite":
 			return server.IllegalValue
 		}
 		return server.DeviceFailure

@@ -100,6 +100,7 @@ func TestWriteResults(t *testing.T) {
 		{model.CommandExecuted, "", lost, server.Acknowledge},
 		{model.CommandRejected, "limit", lost, server.IllegalValue},
 		{model.CommandRejected, "step", lost, server.IllegalValue},
+		{model.CommandRejected, "enum", lost, server.IllegalValue},
 		{model.CommandRejected, "disabled", lost, server.DeviceFailure},
 		{model.CommandRejected, "no_mapping", lost, server.DeviceFailure},
 		{model.CommandFailed, "refused", lost, server.DeviceFailure},

@@ -21,6 +21,7 @@
 -- @keys r  comsrv:<channel>:<owner|status>  whether somebody executes its commands
 local COMMAND_KEPT = 86400 -- seconds that a record stays after its final state
 local COMMAND_JOURNAL = 100000 -- entries
+local COMMAND_SKEW = 1000 -- ms that a time may be ahead of the clock, as after a failover
 
 local FINAL = { verified = true, executed = true, failed = true, expired = true, rejected = true,
   cancelled = true, superseded = true, unknown = true }
@@ -74,6 +75,13 @@ local function command_move(now, c, state, reason, detail)
     if c.entry and c.entry ~= '' then redis.call('XDEL', P .. 'cmd:' .. c.channel .. ':queue', c.entry) end
   end
   redis.call('PUBLISH', P .. 'command:journal', c.id)
+end
+
+-- Whether the command's time is over. Where the clock was set back since it was
+-- given, nobody knows how old it is.
+local function command_late(now, c)
+  local at = tonumber(now)
+  return at > (number(c.deadline) or 0) or at + COMMAND_SKEW < (number(c.created) or 0)
 end
 
 -- Why nobody would execute a command, as code and text, or nil. need_owner is
@@ -195,7 +203,7 @@ local function command_sweep(now, queue)
     end
     if not c or FINAL[c.state] then
       redis.call('XDEL', queue, e[1])
-    elseif c.state == 'queued' and tonumber(now) > (number(c.deadline) or 0) then
+    elseif c.state == 'queued' and command_late(now, c) then
       command_move(now, c, 'expired', 'timeout', 'the channel did not take it in time')
     end
   end
