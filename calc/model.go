@@ -125,11 +125,12 @@ func meant(r Ref, m model.Instance, models map[string]model.Instance) []model.In
 	switch {
 	case r.Children:
 		var list []model.Instance
-		for _, id := range slices.Sorted(maps.Keys(models)) {
-			if other := models[id]; other.Parent == m.ID && other.ID != m.ID && made(other, r.Template) {
+		for _, other := range models {
+			if other.Parent == m.ID && other.ID != m.ID && made(other, r.Template) {
 				list = append(list, other)
 			}
 		}
+		slices.SortFunc(list, func(a, b model.Instance) int { return strings.Compare(a.ID, b.ID) })
 		return list
 	case r.Model == "" || r.Model == m.ID:
 		return []model.Instance{m}
