@@ -34,23 +34,24 @@ const calculationRecheck = reconcilePeriod
 
 // calculations are the drivers that compute.
 type calculations struct {
-	// index says whom a changed point concerns: model → name → drivers. It is
-	// replaced, never changed; nil while nothing is computed.
-	index atomic.Pointer[map[string]map[string][]*calculator]
+	any atomic.Bool // anything is computed
 
-	mu      sync.Mutex
+	mu      sync.RWMutex
 	running map[*calculator][]model.Ref
+	// index says whom a changed point concerns: model → name → drivers.
+	index   map[string]map[string][]*calculator
 	defined scripts.Definitions
 }
 
 // update wakes the drivers that a change concerns. It is called for every change
 // of the site and costs next to nothing where nobody waits for it.
 func (c *calculations) update(u model.Update) {
-	index := c.index.Load()
-	if index == nil {
+	if !c.any.Load() {
 		return
 	}
-	names, ok := (*index)[u.Model]
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	names, ok := c.index[u.Model]
 	if !ok {
 		return
 	}
@@ -63,8 +64,8 @@ func (c *calculations) update(u model.Update) {
 
 // wakeAll has everything evaluated: updates may have been missed.
 func (c *calculations) wakeAll() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.mu.RLock()
+	defer c.mu.RUnlock()
 	for k := range c.running {
 		k.wakeUp()
 	}
@@ -84,31 +85,34 @@ func (c *calculations) redefined(d scripts.Definitions) {
 	}
 }
 
-// listen makes the changes of the points known to a driver; nil takes it out.
+// listen makes the changes of the points known to a driver, and no others any more;
+// off takes it out.
 func (c *calculations) listen(k *calculator, points []model.Ref, on bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.running == nil {
-		c.running = map[*calculator][]model.Ref{}
+	for _, ref := range c.running[k] {
+		names := c.index[ref.Owner]
+		if names[ref.Name] = slices.DeleteFunc(names[ref.Name], func(other *calculator) bool { return other == k }); len(names[ref.Name]) == 0 {
+			delete(names, ref.Name)
+		}
+		if len(names) == 0 {
+			delete(c.index, ref.Owner)
+		}
 	}
 	delete(c.running, k)
 	if on {
+		if c.running == nil {
+			c.running, c.index = map[*calculator][]model.Ref{}, map[string]map[string][]*calculator{}
+		}
 		c.running[k] = points
-	}
-	if len(c.running) == 0 {
-		c.index.Store(nil)
-		return
-	}
-	index := map[string]map[string][]*calculator{}
-	for k, points := range c.running {
 		for _, ref := range points {
-			if index[ref.Owner] == nil {
-				index[ref.Owner] = map[string][]*calculator{}
+			if c.index[ref.Owner] == nil {
+				c.index[ref.Owner] = map[string][]*calculator{}
 			}
-			index[ref.Owner][ref.Name] = append(index[ref.Owner][ref.Name], k)
+			c.index[ref.Owner][ref.Name] = append(c.index[ref.Owner][ref.Name], k)
 		}
 	}
-	c.index.Store(&index)
+	c.any.Store(len(c.running) > 0)
 }
 
 // calculator computes the calculations of one model. It is the driver of their
@@ -171,6 +175,7 @@ func (k *calculator) Connect(ctx context.Context) error {
 	compiled.Continue(k.model) // of the connection before, which the store may have lost
 	k.model = compiled
 	k.rebind.Store(true)
+	k.e.calculations.listen(k, nil, true) // before bind reads the definitions, of whose changes it is told from here on
 	return nil
 }
 

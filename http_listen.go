@@ -17,7 +17,7 @@ import (
 // which speak for many, may have all of them.
 const (
 	maxHTTPConns    = 512
-	maxHTTPConnsOne = 256
+	maxHTTPConnsOne = 128
 )
 
 // boundedListener closes connections beyond its bounds as they come.

@@ -52,7 +52,7 @@ func (e *Engine) registerModel(m model.Instance) error {
 	}
 	var before model.Instance
 	err := e.change("model:"+m.ID, func() {
-		before = e.registry.snapshot().models[m.ID]
+		before = e.registry.model(m.ID)
 		put(&e.registry, &e.registry.models, m.ID, m)
 	}, func(ctx context.Context) error {
 		// The limits first, for as soon as the model is there it takes commands.
@@ -73,7 +73,7 @@ func stored(err error) bool { return !errors.Is(err, model.ErrInvalid) }
 
 // RemoveModel forgets a model, its bindings, its calculations and its values.
 func (e *Engine) RemoveModel(id string) error {
-	before := e.registry.snapshot().models[id]
+	before := e.registry.model(id)
 	err := e.remove("model:"+id, func() bool { return take(&e.registry, &e.registry.models, id) }, nil)
 	if errors.Is(err, scripts.ErrNotFound) {
 		return err
@@ -119,6 +119,9 @@ func (e *Engine) SetModelEnabled(ctx context.Context, id string, enabled bool) e
 // engine add.
 func (r *registry) narrowed(c channel.Config) []model.Point {
 	points := slices.Clone(c.Points)
+	if model.IsCalculationChannel(c.ID) {
+		return points // nothing of it is written
+	}
 	var index map[string]int
 	for _, id := range slices.Sorted(maps.Keys(r.models)) {
 		m := r.models[id]

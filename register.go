@@ -56,6 +56,13 @@ func (r *registry) channel(id string) (channel.Config, bool) {
 	return c, ok
 }
 
+// model returns a registered model, the zero value where there is none.
+func (r *registry) model(id string) model.Instance {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.models[id]
+}
+
 // snapshot returns copies of the maps.
 func (r *registry) snapshot() registry {
 	r.mu.Lock()

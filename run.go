@@ -112,7 +112,7 @@ func (e *Engine) wakeChannel(id string) {
 // redefined tells every channel that definitions changed: values that do not
 // change may have to go to new places.
 func (e *Engine) redefined() {
-	if e.calculations.index.Load() != nil {
+	if e.calculations.any.Load() {
 		if d, err := e.plane.Definitions(e.run); err == nil { // else at the next reconciliation
 			e.calculations.redefined(d)
 		}

@@ -125,11 +125,12 @@ func meant(r Ref, m model.Instance, models map[string]model.Instance) []model.In
 	switch {
 	case r.Children:
 		var list []model.Instance
-		for _, id := range slices.Sorted(maps.Keys(models)) {
-			if other := models[id]; other.Parent == m.ID && other.ID != m.ID && made(other, r.Template) {
+		for _, other := range models {
+			if other.Parent == m.ID && other.ID != m.ID && made(other, r.Template) {
 				list = append(list, other)
 			}
 		}
+		slices.SortFunc(list, func(a, b model.Instance) int { return strings.Compare(a.ID, b.ID) })
 		return list
 	case r.Model == "" || r.Model == m.ID:
 		return []model.Instance{m}
@@ -275,6 +276,25 @@ func (c *Model) Continue(other *Model) {
 	}
 }
 
+// resultOf returns the calculation whose result a point of a model is: its own, or
+// that of another whose result is bound to it.
+func resultOf(m model.Instance, name string, models map[string]model.Instance) (model.Ref, bool) {
+	if _, ok := m.Calculations[name]; ok {
+		return model.Ref{Owner: m.ID, Name: name}, true
+	}
+	for _, k := range model.Kinds() {
+		ref, err := model.ParseRef(m.Bindings(k)[name])
+		if err != nil {
+			continue
+		}
+		id, ok := model.CalculationModel(ref.Owner)
+		if _, has := models[id].Calculations[ref.Name]; ok && has {
+			return model.Ref{Owner: id, Name: ref.Name}, true
+		}
+	}
+	return model.Ref{}, false
+}
+
 // Cycle returns an error that wraps model.ErrInvalid and names the way where
 // calculations of the models need each other in a circle. Expressions that cannot
 // be parsed are passed over.
@@ -301,10 +321,11 @@ func Cycle(list []model.Instance) error {
 		if expr, err := Parse(m.Calculations[at.Name].Expression); err == nil {
 			for _, r := range expr.refs {
 				for _, other := range meant(r, m, models) {
-					if _, ok := other.Calculations[r.Name]; !ok {
+					result, ok := resultOf(other, r.Name, models)
+					if !ok {
 						continue
 					}
-					if circle := visit(model.Ref{Owner: other.ID, Name: r.Name}); circle != nil {
+					if circle := visit(result); circle != nil {
 						return circle
 					}
 				}

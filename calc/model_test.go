@@ -89,6 +89,15 @@ func TestCycle(t *testing.T) {
 	site.Calculations["limit"] = model.Calculation{Expression: "power * 2"}
 	require.ErrorContains(t, calc.Cycle([]model.Instance{site, device}), "dev:power needs site:limit needs site:power needs dev:power")
 
+	// A result that is bound as a point of another model, or of its own.
+	a := model.Instance{ID: "a", Calculations: calculations("x", "b.y + 1")}
+	b := model.Instance{ID: "b", Measurements: map[string]string{"y": "calc.a:x"}}
+	require.ErrorContains(t, calc.Cycle([]model.Instance{a, b}), "a:x needs a:x")
+	a.Calculations, a.Signals = calculations("x", "y + 1"), map[string]string{"y": "calc.a:x"}
+	require.ErrorContains(t, calc.Cycle([]model.Instance{a}), "a:x needs a:x")
+	b.Measurements["y"] = "calc.gone:x"
+	require.NoError(t, calc.Cycle([]model.Instance{b}))
+
 	self := model.Instance{ID: "m", Calculations: calculations("a", "integral(a, h)")}
 	require.ErrorContains(t, calc.Cycle([]model.Instance{self}), "m:a needs m:a")
 }

@@ -60,7 +60,7 @@ func (s *state) step(now int64, in Input) Input {
 	switch s.Kind {
 	case "integral":
 		s.Sum += mean * elapsed.Seconds()
-		if !model.Storable(s.Sum) {
+		if !model.Storable(s.Sum / s.unit) { // an energy in Wh may be 3600 times as large in Ws
 			s.Sum = 0
 			return Input{Quality: model.Overflow}
 		}
@@ -167,7 +167,7 @@ func (s *state) load(text string) error {
 	if stored.Kind != s.Kind {
 		return fmt.Errorf("%w: state of %s: it is that of %.40q", model.ErrInvalid, s.Kind, stored.Kind)
 	}
-	fit := model.Storable(stored.Sum) && model.Storable(stored.Last) && len(stored.Marks) <= parts+2 && stored.At >= 0 && stored.At < math.MaxInt64/2
+	fit := model.Storable(stored.Sum/max(s.unit, 1)) && model.Storable(stored.Last) && len(stored.Marks) <= parts+2 && stored.At >= 0 && stored.At < math.MaxInt64/2
 	for i, m := range stored.Marks {
 		fit = fit && model.Storable(m.Value) && m.Known >= 0 && m.Known <= maxSpan.Seconds() && (i == 0 || m.At > stored.Marks[i-1].At)
 	}

@@ -39,6 +39,20 @@ func TestIntegral(t *testing.T) {
 	require.InDelta(t, 1, s.of(1, 60).Value, 1e-9)
 }
 
+// The energy of a large plant in W is counted on where it is above what can be
+// stored in Ws, and over a restart.
+func TestIntegralIsBoundedByItsResult(t *testing.T) {
+	t.Parallel()
+	s := newSingle(t, "integral(a, h)")
+	const w = 360e12 // 1e11 Wh a second
+	s.of(0, w)
+	require.Equal(t, Input{Value: 2e11}, s.of(2, w))
+	require.Equal(t, Input{Value: 10e11}, s.of(10, w))
+	other := newSingle(t, "integral(a, h)")
+	require.NoError(t, other.Load("r", s.State("r")))
+	require.Equal(t, Input{Value: 11e11}, other.of(11, w))
+}
+
 // Evaluated at every change and every second, as the engine does, an integral is
 // exact for a value that stands between its changes, however short its pulses.
 func TestIntegralOfSteps(t *testing.T) {

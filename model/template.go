@@ -110,6 +110,12 @@ func CalculationChannel(modelID string) string { return calculationPrefix + mode
 // may use.
 func IsCalculationChannel(id string) bool { return strings.HasPrefix(id, calculationPrefix) }
 
+// CalculationModel returns the model whose results a channel has, false for a
+// channel that is none of CalculationChannel.
+func CalculationModel(channelID string) (modelID string, ok bool) {
+	return strings.CutPrefix(channelID, calculationPrefix)
+}
+
 const calculationPrefix = "calc."
 
 // PointInfo is what a model says about one of its points, beside where it comes

@@ -149,16 +149,19 @@ func (p *Plane) Definitions(ctx context.Context) (Definitions, error) {
 // Same reports whether nothing has changed between d and other.
 func (d Definitions) Same(other Definitions) bool { return d.pl == other.pl }
 
-// Models returns the models by id. What they hold must not be changed.
+// Models returns the models by id. Neither the map, which is the same at every
+// call, nor what they hold must be changed.
 func (d Definitions) Models() map[string]model.Instance {
 	if d.pl == nil {
 		return nil
 	}
-	models := make(map[string]model.Instance, len(d.pl.models))
-	for id, m := range d.pl.models {
-		models[id] = m.instance
-	}
-	return models
+	d.pl.once.Do(func() {
+		d.pl.instances = make(map[string]model.Instance, len(d.pl.models))
+		for id, m := range d.pl.models {
+			d.pl.instances[id] = m.instance
+		}
+	})
+	return d.pl.instances
 }
 
 // Point returns the definition of a point of a channel.

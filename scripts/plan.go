@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/redis/go-redis/v9"
 
@@ -28,6 +29,9 @@ type plan struct {
 	index    map[string]string                 // model:point → rule ids, comma separated
 	stored   map[string]string                 // the same as rules:index has it
 	problems []string
+
+	once      sync.Once // of instances, which are made when somebody asks
+	instances map[string]model.Instance
 }
 
 type planModel struct {

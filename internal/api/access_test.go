@@ -266,12 +266,12 @@ func TestAuditOfWhatDidNotWork(t *testing.T) {
 		do(h, "GET", "/models", "", "Remote", remote())
 	}
 	h.audit.wait()
-	assert.Len(t, site.entries(), 2+deniedAllBurst, "the first two were not denied")
+	assert.Len(t, site.entries(), 3+deniedAllBurst, "two were not denied, and the viewer is known")
 	clock.move(2 * time.Minute)
 	do(h, "GET", "/models", "", "Remote", remote())
 	h.audit.wait()
 	entries := site.entries()
-	assert.Equal(t, "log in with an API key or a token; 57 more before were not written", entries[len(entries)-1].Detail)
+	assert.Equal(t, "log in with an API key or a token; 56 more before were not written", entries[len(entries)-1].Detail)
 	assert.Equal(t, "log in with an API key or a token; 95 more before were not written", entries[4+deniedBurst].Detail)
 }
 
@@ -290,7 +290,14 @@ func TestKnockingLeavesTheAuditJournal(t *testing.T) {
 		do(h, "GET", "/audit", "", "X-API-Key", "wrong", "Remote", "192.0.2.77:5")
 	}
 	h.audit.wait()
-	assert.Less(t, len(site.entries()), 1500)
+	before := len(site.entries())
+	assert.Less(t, before, 1500)
+
+	// Nor does it hide what somebody with a credential tries.
+	do(h, "POST", setpoint, `{"value":5}`, "X-API-Key", "viewer", "Remote", "192.0.2.77:5")
+	h.audit.wait()
+	require.Len(t, site.entries(), before+1)
+	assert.Equal(t, "the viewer control denied", fmt.Sprint(site.entries()[before].Who, " ", site.entries()[before].Action, " ", site.entries()[before].Result))
 }
 
 type lockedBuffer struct {

@@ -25,7 +25,7 @@ const (
 
 // Denied attempts are written for each address and for all together at most so
 // often, so that nobody drives the journal's older entries out by knocking: of the
-// 10,000 that are kept, these are at most 1,500 in a day.
+// 10,000 that are kept, these are at most 3,000 in a day.
 const (
 	deniedRate, deniedBurst       = 1.0 / 60, 5
 	deniedAllRate, deniedAllBurst = 1.0 / 60, 50
@@ -175,8 +175,12 @@ func (a *access) entry(rt route) model.AuditEntry {
 
 // denied writes an entry for an attempt that was not let through.
 func (h *Handler) denied(a *access, rt route, p *problem, why error) {
-	who := auth.Group(a.client)
-	if h.audit.each.Take(who) > 0 || h.audit.all.Take("") > 0 {
+	// Who is known is counted apart, so that nobody hides behind the knocking of others.
+	who, all := auth.Group(a.client), "unknown"
+	if a.identity.Name != "" {
+		who, all = "name "+a.identity.Name, "known"
+	}
+	if h.audit.each.Take(who) > 0 || h.audit.all.Take(all) > 0 {
 		h.audit.mu.Lock()
 		h.audit.unsaid++
 		h.audit.mu.Unlock()

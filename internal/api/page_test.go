@@ -183,6 +183,11 @@ func TestPageInBrowser(t *testing.T) {
 	shift := now.Sub(start)
 	site.shift(shift)
 	// What names and messages hold must stay text.
+	// A tree, a circle, and a parent that is not there.
+	parents := map[string]string{"bms1": "weather", "pv": "pcs1", "pcs1": "pv", "weather": "nowhere"}
+	for i := range site.models {
+		site.models[i].Parent = parents[site.models[i].ID]
+	}
 	site.alarms[0].Message = `Battery is too hot <img src=x onerror="window.hacked=1">`
 	h := newHandler(t, site, nil)
 	site.onSubmit = func(r model.CommandResult) {
@@ -200,6 +205,10 @@ func TestPageInBrowser(t *testing.T) {
 	b.call("Page.navigate", map[string]any{"url": server.URL}, nil)
 	b.wait(`document.body.dataset.link === 'live' && document.querySelectorAll('.card').length === 5`)
 	assert.Equal(t, "plant-a", b.eval(`document.getElementById('site').textContent`))
+	order := b.eval(`[...document.querySelectorAll('.card')].map((x) => x.getAttribute('aria-label')).join()`)
+	assert.Contains(t, order, "weather,Battery,", "parts come after what they are parts of")
+	assert.Equal(t, "Part of Battery converter", b.eval(`document.querySelector('[aria-label="PV inverter"] .part').textContent`))
+	assert.Equal(t, "Part of nowhere", b.eval(`document.querySelector('[aria-label="weather"] .part').textContent`))
 	assert.Equal(t, "undefined", b.eval(`typeof window.hacked`))
 	assert.Contains(t, b.eval(`document.getElementById('alarms').innerText`), "<img src=x")
 	row := func(card, title string) string {

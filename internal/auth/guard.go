@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/voltageems/voltage/model"
@@ -96,6 +97,17 @@ type Guard struct {
 	clock   model.Clock
 	failed  *Limiter
 	asked   *Limiter // nil: any number
+
+	mu sync.Mutex
+	// good are credentials that were accepted, at most maxCounted: who was let in
+	// before is not shut out by the guesses of others at the same address.
+	good map[accepted]struct{}
+}
+
+// accepted is a credential and from where it came.
+type accepted struct {
+	from   string
+	digest [sha256.Size]byte
 }
 
 // New does no I/O; Load does.
@@ -103,7 +115,8 @@ func New(c Config) *Guard {
 	if c.Clock == nil {
 		c.Clock = model.SystemClock
 	}
-	g := &Guard{keys: c.Keys, proxies: c.Proxies, clock: c.Clock, failed: NewLimiter(c.Clock, 1/failedRecover.Seconds(), failedLogins)}
+	g := &Guard{keys: c.Keys, proxies: c.Proxies, clock: c.Clock, good: map[accepted]struct{}{},
+		failed: NewLimiter(c.Clock, 1/failedRecover.Seconds(), failedLogins)}
 	if c.JWT != nil {
 		g.tokens = newVerifier(*c.JWT, c.Clock)
 	}
@@ -150,19 +163,44 @@ func (g *Guard) Identify(r *http.Request, client netip.Addr) (Identity, error) {
 	if err == nil && credential == "" {
 		return Identity{}, ErrNone
 	}
-	from := Group(client)
-	if wait := g.failed.wait(from); wait > 0 {
+	from, digest := Group(client), sha256.Sum256([]byte(credential))
+	if wait := g.failed.wait(from); wait > 0 && !g.wasGood(accepted{from, digest}) {
 		return Identity{}, &TooMany{wait, true}
 	}
 	var id Identity
 	if err == nil {
-		id, err = g.verify(credential, client)
+		id, err = g.verify(credential, digest, client)
 	}
+	g.note(accepted{from, digest}, err == nil)
 	if err != nil {
 		g.failed.Take(from)
 		return Identity{}, err
 	}
 	return id, nil
+}
+
+func (g *Guard) wasGood(a accepted) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	_, ok := g.good[a]
+	return ok
+}
+
+// note remembers whether a credential was accepted.
+func (g *Guard) note(a accepted, good bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if !good {
+		delete(g.good, a)
+		return
+	}
+	if _, ok := g.good[a]; !ok && len(g.good) >= maxCounted {
+		for other := range g.good { // any: it only has to wait then, and only while others guess
+			delete(g.good, other)
+			break
+		}
+	}
+	g.good[a] = struct{}{}
 }
 
 // Allow takes one request from what somebody may make, or says how long to wait.
@@ -182,8 +220,7 @@ func (g *Guard) Allow(id Identity, client netip.Addr) error {
 
 const notAccepted = "the credential is not accepted"
 
-func (g *Guard) verify(credential string, client netip.Addr) (Identity, error) {
-	digest := sha256.Sum256([]byte(credential))
+func (g *Guard) verify(credential string, digest [sha256.Size]byte, client netip.Addr) (Identity, error) {
 	found := -1
 	for i := range g.keys { // all of them, so that the time tells nothing
 		if subtle.ConstantTimeCompare(digest[:], g.keys[i].Digest[:]) == 1 {

@@ -141,6 +141,18 @@ func TestFailedLoginsAreSlowedDown(t *testing.T) {
 	c.move(failedRecover)
 	_, err = g.who(request("192.0.2.1:2", "X-API-Key", "anna-key"))
 	require.NoError(t, err)
+	// Who was let in from there before stays in, however many guess at it, and nobody else.
+	for range 10 * failedLogins {
+		_, _ = g.who(request("192.0.2.1:1", "X-API-Key", "guess"))
+		_, err = g.who(request("192.0.2.1:2", "X-API-Key", "anna-key"))
+		require.NoError(t, err)
+	}
+	_, err = g.who(request("192.0.2.1:1", "X-API-Key", "guess"))
+	require.ErrorAs(t, err, &many)
+	for i := range 2 * maxCounted {
+		g.note(accepted{from: fmt.Sprint(i)}, true)
+	}
+	assert.Len(t, g.good, maxCounted)
 	// Of an IPv6 network all addresses are one.
 	for i := range failedLogins {
 		_, _ = g.who(request(fmt.Sprintf("[2001:db8::%x]:1", i+1), "X-API-Key", "guess"))

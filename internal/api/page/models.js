@@ -57,11 +57,12 @@ class ValueRow {
 
 // ModelCard shows one model.
 class ModelCard {
-  constructor(form) {
+  constructor(form, parent) {
     this.rows = new Map();
     this.state = el('span', { class: 'badge', hidden: true });
     this.node = el('article', { class: 'card', 'aria-label': form.name },
       el('header', {}, el('h2', {}, form.name), form.name === form.id ? null : el('span', { class: 'id' }, form.id), this.state));
+    if (form.parent) this.node.append(el('p', { class: 'hint part' }, `Part of ${parent}`));
     if (!form.enabled) {
       this.node.append(el('p', { class: 'hint' }, 'Commands to this model are disabled.'));
     }
@@ -116,6 +117,31 @@ class ModelCard {
   tick() { for (const row of this.rows.values()) row.tick(); }
 }
 
+// tree returns the ids of the models, each followed by its parts. What is part of
+// something that is not there stands for itself, and so does a circle.
+function tree(models) {
+  const order = [];
+  const seen = new Set();
+  const ids = Object.keys(models).sort((a, b) => a.localeCompare(b, 'en', { numeric: true }));
+  const parts = new Map();
+  for (const id of ids) {
+    const { parent } = models[id];
+    if (parent) parts.set(parent, [...(parts.get(parent) || []), id]);
+  }
+  const roots = ids.filter((id) => !models[models[id].parent]);
+  for (const root of [...roots, ...ids]) {
+    const stack = [root]; // no recursion: a chain may be long
+    while (stack.length > 0) {
+      const id = stack.pop();
+      if (seen.has(id)) continue;
+      seen.add(id);
+      order.push(id);
+      stack.push(...(parts.get(id) || []).slice().reverse());
+    }
+  }
+  return order;
+}
+
 // Models shows all models.
 export class Models {
   constructor(node) {
@@ -128,14 +154,15 @@ export class Models {
   snapshot(models) {
     const before = this.cards;
     this.cards = new Map();
-    for (const id of Object.keys(models).sort((a, b) => a.localeCompare(b, 'en', { numeric: true }))) {
+    for (const id of tree(models)) {
       const form = models[id];
-      const definition = JSON.stringify({ ...form, values: Object.keys(form.values).sort() });
+      const parent = models[form.parent] ? models[form.parent].name : form.parent;
+      const definition = JSON.stringify({ ...form, parent, values: Object.keys(form.values).sort() });
       let card = before.get(id);
       if (card && card.definition === definition) {
         card.update(form.values);
       } else {
-        card = new ModelCard(form);
+        card = new ModelCard(form, parent);
         card.definition = definition;
       }
       this.cards.set(id, card);
