@@ -122,31 +122,6 @@ func TestWriteOutcomes(t *testing.T) {
 	}
 }
 
-// A point says how long its device may take to adopt a value.
-func TestWriteReadBackTime(t *testing.T) {
-	t.Parallel()
-	dev := newDevice(t, 1)
-	p := control("a", "holding:5")
-	p.ReadBack, p.ReadBackTime = true, time.Millisecond // less than the first pause
-	d := connected(t, TCP(dev.address), setup(p))
-	var reads atomic.Int32
-	dev.faults(func(r server.Request) server.Action {
-		if r.Function == 3 {
-			reads.Add(1)
-		}
-		return server.Action{Rewrite: func(f []byte) []byte {
-			if r.Function == 3 {
-				f[10] = 0
-			}
-			return f
-		}}
-	})
-	out, err := write(d, "a", 7)
-	require.ErrorContains(t, err, "read back: 0 in place of 7")
-	assert.Equal(t, channel.Done, out.Result)
-	assert.EqualValues(t, 1, reads.Load())
-}
-
 func TestWriteReadBack(t *testing.T) {
 	t.Parallel()
 	dev := newDevice(t, 1)
