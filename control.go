@@ -72,10 +72,16 @@ func (e *Engine) control(ctx context.Context, c model.Command) (model.CommandRes
 	}
 	if r.ID != c.ID { // the same idempotency key as a command that is under way
 		e.waiters.remove(c.ID, final)
-		c.ID, final = r.ID, e.waiters.add(r.ID)
+		final = e.waiters.add(r.ID)
 		defer e.waiters.remove(r.ID, final)
 	}
-	deadline := e.cfg.Clock.After(c.Timeout)
+	return e.await(ctx, r, c.Timeout, final)
+}
+
+// await waits for the final state of a command that was given; final is its waiter.
+// It gives nothing: a command that the store has lost is not given again.
+func (e *Engine) await(ctx context.Context, r model.CommandResult, timeout time.Duration, final <-chan model.CommandResult) (model.CommandResult, error) {
+	deadline := e.cfg.Clock.After(timeout)
 	var last <-chan time.Time
 	for {
 		// The journal brings the result; looking it up now and then covers a
@@ -90,13 +96,17 @@ func (e *Engine) control(ctx context.Context, c model.Command) (model.CommandRes
 		case <-e.cfg.Clock.After(time.Second):
 		case <-deadline:
 			deadline, last = nil, e.cfg.Clock.After(grace)
-			if r, err := e.plane.Expire(ctx, c.ID); err == nil {
+			if r, err := e.plane.Expire(ctx, r.ID); err == nil {
 				return r, nil
 			}
 		case <-last:
-			return e.plane.Command(ctx, c.ID)
+			now, err := e.plane.Command(ctx, r.ID)
+			if errors.Is(err, scripts.ErrNotFound) {
+				return r, nil // what became of it, nobody knows
+			}
+			return now, err
 		}
-		if now, err := e.plane.Command(ctx, c.ID); err == nil {
+		if now, err := e.plane.Command(ctx, r.ID); err == nil {
 			if r = now; r.State.Final() {
 				return r, nil
 			}

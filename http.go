@@ -101,6 +101,23 @@ func (s site) Control(ctx context.Context, c model.Command) (model.CommandResult
 	return s.control(ctx, c)
 }
 
+// Await is the second half of Control, for a command that was submitted.
+func (s site) Await(ctx context.Context, r model.CommandResult, timeout time.Duration) (model.CommandResult, error) {
+	if _, ok := s.running(); !ok {
+		return r, ErrNotRunning
+	}
+	final := s.waiters.add(r.ID)
+	defer s.waiters.remove(r.ID, final)
+	now, err := s.plane.Command(ctx, r.ID)
+	switch {
+	case errors.Is(err, scripts.ErrNotFound):
+		return r, nil
+	case err == nil && now.State.Final():
+		return now, nil
+	}
+	return s.await(ctx, r, timeout, final)
+}
+
 // EnableModel is SetModelEnabled, and returns the model as it is then.
 func (s site) EnableModel(ctx context.Context, id string, enabled bool) (model.Instance, error) {
 	if err := s.SetModelEnabled(ctx, id, enabled); err != nil {

@@ -83,7 +83,7 @@ func readCommands(w http.ResponseWriter, r *http.Request) ([]model.Command, []pa
 			p.Detail = fmt.Sprintf("commands[%d]: %s; none was given", i, p.Detail)
 			return nil, nil, &p
 		}
-		// The id is made here, so that the command can be waited for by giving it again.
+		// The id is made here, so that a submission can be repeated.
 		commands[i].ID = strings.ToLower(rand.Text())
 		notes[i].access = a
 	}
@@ -106,8 +106,7 @@ func (h *Handler) submitAll(r *http.Request, commands []model.Command, results [
 	}
 }
 
-// awaitAll waits for those that were taken, all at once. The same id again gives
-// nothing and finds the command that is under way.
+// awaitAll waits for those that were taken, all at once.
 func (h *Handler) awaitAll(r *http.Request, commands []model.Command, results []outcome) {
 	var wg sync.WaitGroup
 	for i, c := range commands {
@@ -117,7 +116,7 @@ func (h *Handler) awaitAll(r *http.Request, commands []model.Command, results []
 		wg.Go(func() {
 			ctx, cancel := context.WithTimeout(r.Context(), c.Timeout+settleTime)
 			defer cancel()
-			res, err := h.site.Control(ctx, c)
+			res, err := h.site.Await(ctx, *results[i].Command, c.Timeout)
 			switch {
 			case err != nil:
 				results[i] = h.failed(r, withRecord(err, res))

@@ -39,9 +39,8 @@ type fakeSite struct {
 	kept     map[scripts.Answer][]byte // what Cached answers without building; nil keeps nothing
 	scripts  fakeScripts
 	audit    []model.AuditEntry
-	order    []string          // the commands as they came
-	given    map[string]string // records by the id that was given
-	reject   string            // the control of which commands are rejected
+	order    []string // the commands as they came
+	reject   string   // the control of which commands are rejected
 	// end says how commands end; verified when empty.
 	end      model.CommandState
 	onSubmit func(model.CommandResult)
@@ -313,6 +312,23 @@ func (s *fakeSite) Control(ctx context.Context, c model.Command) (model.CommandR
 	return s.record(c, end), nil
 }
 
+func (s *fakeSite) Await(ctx context.Context, r model.CommandResult, _ time.Duration) (model.CommandResult, error) {
+	var err error
+	s.set(func() { r.State, err = s.end, s.failing("Control") })
+	switch {
+	case err != nil:
+		return model.CommandResult{}, err
+	case r.State == "wait":
+		<-ctx.Done()
+		r.State = model.CommandExecuting
+		return r, ctx.Err()
+	case r.State == "":
+		r.State = model.CommandVerified
+	}
+	s.set(func() { s.commands[r.ID] = r })
+	return r, nil
+}
+
 func (s *fakeSite) Submit(_ context.Context, c model.Command) (model.CommandResult, error) {
 	var end model.CommandState
 	var tell func(model.CommandResult)
@@ -337,25 +353,9 @@ func (s *fakeSite) Submit(_ context.Context, c model.Command) (model.CommandResu
 func (s *fakeSite) record(c model.Command, state model.CommandState) model.CommandResult {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	given := c.ID
 	c.ID = ""
 	s.last = c
-	if known, ok := s.given[given]; ok && given != "" { // the same command again
-		res := s.commands[known]
-		if state == "" {
-			state = model.CommandVerified
-		}
-		res.State = state
-		s.commands[known] = res
-		return res
-	}
 	s.order = append(s.order, c.Model+":"+c.Control)
-	defer func() {
-		if s.given == nil {
-			s.given = map[string]string{}
-		}
-		s.given[given] = fmt.Sprintf("c%d", len(s.commands))
-	}()
 	if state == "" {
 		state = model.CommandVerified
 	}

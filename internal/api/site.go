@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"time"
 
 	"github.com/voltageems/voltage/model"
 	"github.com/voltageems/voltage/scripts"
@@ -40,6 +41,9 @@ type Site interface {
 	// Control submits a command and waits for its final state, or until its
 	// deadline: then it returns the state so far and no error.
 	Control(ctx context.Context, c model.Command) (model.CommandResult, error)
+	// Await waits as Control does for a command that was submitted with that timeout.
+	// It never gives it again, whatever the store has lost.
+	Await(ctx context.Context, r model.CommandResult, timeout time.Duration) (model.CommandResult, error)
 	// Submit submits a command and does not wait.
 	Submit(ctx context.Context, c model.Command) (model.CommandResult, error)
 	// Command returns a command's record.

@@ -80,6 +80,7 @@ func TestFencedOwnerWritesNothing(t *testing.T) {
 		a := s.run(da, withPlane(s.newPlane(hung)), withClock(channeltest.NewClock(t)))
 		da.feed <- []model.Sample{sample("1", 1)}
 		s.waitValue("p1", "1")
+		eventually(t, "a's last call is over", func() bool { return s.stored("state") == "online" }) // else it brings the news
 		release := net.block("")
 		defer release()
 		s.expire()

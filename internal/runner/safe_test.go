@@ -235,7 +235,7 @@ func TestSafeValueWhenTheStoreIsLost(t *testing.T) {
 			defer release()
 			id := s.submit(nil, 60, 50*time.Minute) // that the runner cannot see
 			r.Wake()
-			eventually(t, "the lane waits for the store", func() bool { return net.waits("xread") })
+			eventually(t, "the lane waits for the store", func() bool { return net.waits("xread") || net.waits("claim") })
 			clock.Advance(599 * time.Hour)
 			require.Equal(t, int64(2), d.writes.Load())
 			clock.Advance(time.Hour)
