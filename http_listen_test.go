@@ -1,11 +1,13 @@
 package voltage
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -82,4 +84,16 @@ func TestHTTPConnectionsAreBounded(t *testing.T) {
 	}
 	assert.Equal(t, 1, l.all)
 	assert.Equal(t, map[string]int{"2001:db8::/64": 1}, l.count)
+}
+
+// Whoever never reads an answer does not hold a connection for ever.
+func TestServerHasTimeLimits(t *testing.T) {
+	t.Parallel()
+	eng, err := NewEngine(Config{HTTP: HTTP{Listen: "127.0.0.1:0"}, Log: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	require.NoError(t, eng.Start(t.Context()))
+	defer func() { require.NoError(t, eng.Stop(context.Background())) }()
+	for _, limit := range []time.Duration{eng.server.ReadHeaderTimeout, eng.server.ReadTimeout, eng.server.WriteTimeout, eng.server.IdleTimeout} {
+		assert.Positive(t, limit)
+	}
 }

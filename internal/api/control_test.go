@@ -2,6 +2,8 @@ package api
 
 import (
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -159,4 +161,22 @@ func TestCommandRecord(t *testing.T) {
 	w = do(h, "POST", location+"/cancel", "")
 	require.Equal(t, 409, w.Code)
 	assert.Contains(t, w.Body.String(), `"command":{"id":"c1"`)
+}
+
+// deadlines is a connection whose time limits are looked at.
+type deadlines struct {
+	http.ResponseWriter
+	read, write time.Time
+}
+
+func (d *deadlines) SetReadDeadline(at time.Time) error  { d.read = at; return nil }
+func (d *deadlines) SetWriteDeadline(at time.Time) error { d.write = at; return nil }
+
+// A command that is waited for takes longer than other requests, and not for ever.
+func TestLongRequestsEnd(t *testing.T) {
+	t.Parallel()
+	d := &deadlines{ResponseWriter: httptest.NewRecorder(), read: time.Now()}
+	takesLong(d)
+	assert.Zero(t, d.read)
+	assert.Greater(t, time.Until(d.write), model.MaxCommandTimeout+settleTime)
 }
