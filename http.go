@@ -118,9 +118,10 @@ func (s site) Await(ctx context.Context, r model.CommandResult, timeout time.Dur
 	return s.await(ctx, r, timeout, final)
 }
 
-// EnableModel is SetModelEnabled, and returns the model as it is then.
+// EnableModel is SetModelEnabled, and returns the model as it is then. The handler
+// notes who asked for it.
 func (s site) EnableModel(ctx context.Context, id string, enabled bool) (model.Instance, error) {
-	if err := s.SetModelEnabled(ctx, id, enabled); err != nil {
+	if err := s.setModelEnabled(ctx, id, enabled); err != nil {
 		return model.Instance{}, err
 	}
 	models, err := s.plane.Models(ctx)

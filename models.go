@@ -96,6 +96,10 @@ func (e *Engine) RemoveModel(id string) error {
 // A model whose definition says Disabled cannot be enabled here:
 // scripts.ErrConflict. scripts.ErrNotFound when there is no such model.
 func (e *Engine) SetModelEnabled(ctx context.Context, id string, enabled bool) error {
+	return e.noted(fmt.Sprintf("enabled %t", enabled), "model:"+id, e.setModelEnabled(ctx, id, enabled))
+}
+
+func (e *Engine) setModelEnabled(ctx context.Context, id string, enabled bool) error {
 	if err := model.CheckID("model", id); err != nil {
 		return err
 	}

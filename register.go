@@ -166,7 +166,22 @@ func (e *Engine) change(name string, record func(), store func(context.Context) 
 	e.defining.Lock()
 	defer e.defining.Unlock()
 	record()
-	return e.settle(name, store, then)
+	return e.noted("register", name, e.settle(name, store, then))
+}
+
+// noted puts a change that the program itself made to the running engine into the
+// audit journal, and returns what came of it.
+func (e *Engine) noted(action, target string, err error) error {
+	// What a model's calculations bring along is part of the model.
+	if _, ok := e.running(); !ok || strings.HasPrefix(target, "points:calc.") {
+		return err
+	}
+	entry := model.AuditEntry{Time: e.cfg.Clock.Now(), Who: e.cfg.Engine, From: "go", Action: action, Target: target, Result: "ok"}
+	if err != nil {
+		entry.Result, entry.Detail = "failed", err.Error()
+	}
+	e.handler.Audit(entry)
+	return err
 }
 
 // remove is change for a definition that goes; stop ends what runs by it.
@@ -176,12 +191,12 @@ func (e *Engine) remove(name string, take func() bool, stop func()) error {
 	if !take() {
 		return fmt.Errorf("%s: %w", name, scripts.ErrNotFound)
 	}
-	return e.settle(name, func(ctx context.Context) error {
+	return e.noted("remove", name, e.settle(name, func(ctx context.Context) error {
 		if stop != nil {
 			stop()
 		}
 		return e.drop(ctx, name)
-	}, nil)
+	}, nil))
 }
 
 // settle brings a change to the store. e.defining is held.

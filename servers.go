@@ -47,7 +47,7 @@ func (e *Engine) RegisterServer(c channel.ServerConfig) error {
 	}
 	err := e.stopServer(c.ID)
 	e.runServer(run, c.ID)
-	return err
+	return e.noted("register", "server:"+c.ID, err)
 }
 
 // RemoveServer ends a server and forgets it. scripts.ErrNotFound when there is
@@ -58,7 +58,7 @@ func (e *Engine) RemoveServer(id string) error {
 	if !take(&e.registry, &e.registry.servers, id) {
 		return fmt.Errorf("server %.80q: %w", id, scripts.ErrNotFound)
 	}
-	return e.stopServer(id)
+	return e.noted("remove", "server:"+id, e.stopServer(id))
 }
 
 // Servers returns the state of this engine's servers, by id.

@@ -58,6 +58,9 @@ func newAuditor(c Config) *auditor {
 	return a
 }
 
+// Audit puts into the journal what was not done over the API.
+func (h *Handler) Audit(e model.AuditEntry) { h.audit.add(slog.LevelInfo, e) }
+
 // add logs an entry and queues it for the journal.
 func (a *auditor) add(level slog.Level, e model.AuditEntry) {
 	a.log.LogAttrs(context.Background(), level, "audit", slog.String("who", e.Who), slog.String("role", string(e.Role)), slog.String("from", e.From),
