@@ -62,13 +62,13 @@ func TestControlMany(t *testing.T) {
 	assert.Contains(t, entries, "the operator pv:run queued 202")
 
 	site = newFakeSite()
-	site.errs["Submit"] = scripts.ErrStore
+	site.set(func() { site.errs["Submit"] = scripts.ErrStore })
 	a, entries = ask(site, "", three, 207)
 	assert.Equal(t, 503, a.Results[0].Status)
 	assert.Equal(t, "the store does not answer", a.Results[0].Problem.Detail)
 	assert.Contains(t, entries, "the operator pv:run failed 503")
 	site = newFakeSite()
-	site.errs["Control"] = scripts.ErrStore
+	site.set(func() { site.errs["Control"] = scripts.ErrStore })
 	a, _ = ask(site, "", three, 207)
 	assert.Equal(t, 503, a.Results[2].Status)
 }
@@ -124,9 +124,9 @@ func TestValuesOfSeveralModels(t *testing.T) {
 	assert.Len(t, a.Values, 5)
 	assert.Contains(t, do(h, "GET", "/values?models=", "").Body.String(), "the id is empty")
 	assert.Equal(t, 400, do(h, "GET", "/values?models="+strings.Repeat("a,", maxSubscribed)+"a", "").Code)
-	site.errs["Values"] = scripts.ErrStore
+	site.set(func() { site.errs["Values"] = scripts.ErrStore })
 	assert.Equal(t, 503, do(h, "GET", "/values?models=pv", "").Code)
-	site.errs["Models"] = scripts.ErrStore
+	site.set(func() { site.errs["Models"] = scripts.ErrStore })
 	assert.Equal(t, 503, do(h, "GET", "/values", "").Code)
 }
 

@@ -142,7 +142,7 @@ func TestControlErrors(t *testing.T) {
 	t.Parallel()
 	for _, query := range []string{"", "?wait=0"} {
 		site := newFakeSite()
-		site.errs["Control"], site.errs["Submit"] = scripts.ErrNotFound, scripts.ErrNotFound
+		site.set(func() { site.errs["Control"], site.errs["Submit"] = scripts.ErrNotFound, scripts.ErrNotFound })
 		assert.Equal(t, 404, do(newHandler(t, site, nil), "POST", "/models/none/control/x"+query, `{"value":1}`).Code)
 	}
 }

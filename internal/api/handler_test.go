@@ -223,7 +223,7 @@ func TestSiteErrors(t *testing.T) {
 			"Alarms": "/alarms", "AlarmJournal": "/alarms/journal",
 		} {
 			site := newFakeSite()
-			site.errs[method] = tt.err
+			site.set(func() { site.errs[method] = tt.err })
 			w := ask(newHandler(t, site, nil), "GET", path, "")
 			assert.Equal(t, tt.status, w.Code, path)
 			assert.Contains(t, w.Body.String(), tt.detail)
@@ -334,20 +334,20 @@ func TestMetrics(t *testing.T) {
 	assert.NotContains(t, text, "voltage_alarms_open")
 }
 
-// TestOpenAPI compares the description with the routes, both ways.
 func TestDemand(t *testing.T) {
 	t.Parallel()
 	site := newFakeSite()
 	h := newHandler(t, site, nil)
 	do(h, "POST", "/channels/1001/read", `{"points":["1","2"]}`)
 	do(h, "POST", "/channels/1002/read", "")
-	assert.Equal(t, []string{"1001 1,2", "1002 "}, site.demanded)
-	site.errs["Demand"] = fmt.Errorf("channel 1001: %w: not connected", scripts.ErrConflict)
+	site.set(func() { assert.Equal(t, []string{"1001 1,2", "1002 "}, site.demanded) })
+	site.set(func() { site.errs["Demand"] = fmt.Errorf("channel 1001: %w: not connected", scripts.ErrConflict) })
 	w := do(h, "POST", "/channels/1001/read", "")
 	assert.Equal(t, http.StatusConflict, w.Code)
 	assert.Contains(t, w.Body.String(), "channel 1001: ")
 }
 
+// TestOpenAPI compares the description with the routes, both ways.
 func TestOpenAPI(t *testing.T) {
 	t.Parallel()
 	h := newHandler(t, newFakeSite(), nil)

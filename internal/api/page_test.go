@@ -279,8 +279,8 @@ func TestPageAsksForALogin(t *testing.T) {
 	assert.Equal(t, "0", b.eval(visible), "who reads only sees nothing to operate")
 	assert.Equal(t, "the viewer (viewer)", b.eval(`document.getElementById('who-name').textContent`))
 	b.shot("viewer-light", 1280, "light")
-	b.eval(`location.reload()`)
-	b.wait(live)
+	b.eval(`document.body.dataset.before = '1'; location.reload()`) // to tell the page from the one before
+	b.wait(`!document.body.dataset.before && ` + live)
 	b.eval(`document.getElementById('logout').click()`)
 	b.wait(`document.getElementById('login')`)
 	login("operator")

@@ -199,7 +199,7 @@ func TestScriptErrors(t *testing.T) {
 		assert.Equal(t, 500, do(newHandler(t, site, nil), "GET", target, "").Code, target)
 	}
 	site := newFakeSite()
-	site.errs["ScriptStore"] = fmt.Errorf("x: %w", scripts.ErrStore)
+	site.set(func() { site.errs["ScriptStore"] = fmt.Errorf("x: %w", scripts.ErrStore) })
 	for _, target := range []string{"/scripts", "/scripts/journal", "/scripts/data_sync", "/sync"} {
 		assert.Equal(t, 503, do(newHandler(t, site, nil), "GET", target, "").Code, target)
 	}
