@@ -54,30 +54,50 @@ func TestAnswerCompletedByAnotherIsNotBelieved(t *testing.T) {
 	}
 }
 
-// An answer that came in pieces is believed only where no other one can have
-// completed it.
+// While the answer to an earlier request may come, one that came in pieces is
+// believed only after a look at what follows.
 func TestAnswerInPieces(t *testing.T) {
 	t.Parallel()
-	for _, owed := range []bool{false, true} {
+	for name, c := range map[string]struct {
+		owed     bool
+		more     []byte // of a frame whose first bytes completed the answer
+		believed bool
+	}{
+		"nothing owed":            {believed: true},
+		"nothing follows":         {owed: true, believed: true},
+		"another completed it":    {owed: true, more: []byte{0, 0, 5, 1, 3, 2, 0, 9}},
+		"another one comes whole": {owed: true, more: []byte{0, 0, 0, 0, 0, 5, 1, 3, 2, 0, 9}, believed: true},
+	} {
 		ours, theirs := net.Pipe()
+		done := make(chan struct{})
 		go func() {
+			defer close(done)
 			defer theirs.Close()
 			a := answer(request(theirs), 7)
 			_, _ = theirs.Write(a[:8]) // returns when it was read
 			_, _ = theirs.Write(a[8:])
+			if c.more != nil {
+				_, _ = theirs.Write(c.more)
+			}
+			_, _ = theirs.Read(make([]byte, 1)) // until the end
 		}()
-		c := newConn(ours)
-		c.owed = owed
+		conn := newConn(ours)
+		conn.issued = 1 << 15 // 0 was a transaction
+		if c.owed {
+			conn.owed = time.Now()
+		}
 		asks := []ask{{request: gb.ProtocolDataUnit{FunctionCode: 3, Data: appendRead(nil, 1, 1)}}}
-		_, err := c.exchange(t.Context(), 10*time.Second, 1, asks, false)
-		if owed {
-			require.ErrorIs(t, err, channel.ErrNotConnected)
-			require.False(t, asks[0].done)
+		_, err := conn.exchange(t.Context(), 10*time.Second, 1, asks, false)
+		if c.believed {
+			require.NoError(t, err, name)
+			require.NoError(t, asks[0].err, name)
+			require.Equal(t, []byte{0, 7}, asks[0].data, name)
 		} else {
-			require.NoError(t, err)
-			require.Equal(t, []byte{0, 7}, asks[0].data)
+			require.ErrorIs(t, err, channel.ErrNotConnected, name)
+			require.False(t, asks[0].done, name)
 		}
 		require.NoError(t, ours.Close())
+		<-done
 	}
 }
 

@@ -29,9 +29,10 @@ type conn struct {
 	stream
 	r      *bufio.Reader
 	out    []byte
-	last   uint16 // transaction id
-	issued uint32 // how many of them were used on this connection, at most all of them
-	owed   bool   // a request of it was not answered in time, and may be yet
+	last   uint16    // transaction id
+	issued uint32    // how many of them were used on this connection, at most all of them
+	owed   time.Time // when a request of it was last left without its answer, which may come yet
+	kept   []byte    // an answer while more is waited for
 }
 
 // stream is a connection whose I/O can be cut short.
@@ -104,15 +105,22 @@ func (c *conn) exchange(ctx context.Context, timeout time.Duration, unit byte, a
 	}
 	whole := false // a frame that had begun when the request was cut short is waited for
 	left := len(asks)
-	defer func() { c.owed = c.owed || left > 0 }()
+	defer func() {
+		if left > 0 {
+			c.owed = time.Now()
+		}
+	}()
 	for left > 0 {
 		answer, pieces, err := c.receive()
 		switch {
 		case err == nil:
 			x.heard = true
 			a := waiting(asks, binary.BigEndian.Uint16(answer))
-			if a != nil && (pieces && c.owed || !c.follows()) {
-				return x, fmt.Errorf("%w: garbage: an answer that another one may have completed", channel.ErrNotConnected)
+			if a != nil && pieces && time.Since(c.owed) < doubtTime {
+				answer = c.linger(answer, deadline)
+			}
+			if a != nil && !c.follows() {
+				return x, fmt.Errorf("%w: garbage: an answer that another one completed", channel.ErrNotConnected)
 			}
 			if a == nil { // to an earlier request, or there twice
 				x.late = alsoAlive(x.late, answer[headerSize-1:])
@@ -281,6 +289,16 @@ func (c *conn) checkHeader(header []byte) error {
 		}
 	}
 	return nil
+}
+
+// linger waits for what may come right after an answer that came in pieces, and
+// returns the answer, kept apart. The request's deadline holds again afterwards.
+func (c *conn) linger(answer []byte, deadline time.Time) []byte {
+	c.kept = append(c.kept[:0], answer...)
+	c.extend(time.Now().Add(junkSilence), false)
+	_, _ = c.r.Peek(c.r.Buffered() + 1) // nothing more is as good
+	c.extend(deadline, false)
+	return c.kept
 }
 
 // follows reports whether what came after a frame can be the begin of another. A
