@@ -68,6 +68,7 @@ var (
 // journal; the client learns Say alone.
 type Refusal struct{ Say, Why string }
 
+// Error says why.
 func (r *Refusal) Error() string { return r.Why }
 
 // TooMany is the error for who failed to log in too often, or asks too often.
@@ -76,6 +77,7 @@ type TooMany struct {
 	Logins bool          // failed logins; else requests
 }
 
+// Error says when to come again.
 func (t *TooMany) Error() string {
 	if t.Logins {
 		return "too many failed logins from this address"
