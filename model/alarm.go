@@ -1,107 +1,6 @@
 package model
 
-import (
-	"fmt"
-	"slices"
-	"time"
-)
-
-// Operator compares a value with a threshold.
-type Operator string
-
-// The operators. Equal and NotEqual allow for the six stored decimals.
-const (
-	Above        Operator = ">"
-	AboveOrEqual Operator = ">="
-	Below        Operator = "<"
-	BelowOrEqual Operator = "<="
-	Equal        Operator = "=="
-	NotEqual     Operator = "!="
-)
-
-// Operators lists every operator.
-func Operators() []Operator {
-	return []Operator{Above, AboveOrEqual, Below, BelowOrEqual, Equal, NotEqual}
-}
-
-// Valid reports whether o is one of the operators.
-func (o Operator) Valid() bool { return slices.Contains(Operators(), o) }
-
-// Severity ranks alarms.
-type Severity string
-
-// The severities, from least to most urgent. The default is Medium.
-const (
-	Low      Severity = "low"
-	Medium   Severity = "medium"
-	High     Severity = "high"
-	Critical Severity = "critical"
-)
-
-// Severities lists every severity from least to most urgent.
-func Severities() []Severity { return []Severity{Low, Medium, High, Critical} }
-
-// Valid reports whether s is one of the severities.
-func (s Severity) Valid() bool { return slices.Contains(Severities(), s) }
-
-// AlarmRule says when a point of a model is in alarm. It is stored as JSON.
-type AlarmRule struct {
-	// ID names the rule within its point. Required.
-	ID string `json:"id" yaml:"id"`
-	// Model and Point name the value that is watched. Required.
-	Model string `json:"model_id" yaml:"model"`
-	Point string `json:"point_name" yaml:"point"`
-	// Operator and Threshold are the condition: value Operator Threshold.
-	Operator  Operator `json:"operator" yaml:"operator"`
-	Threshold float64  `json:"threshold" yaml:"threshold"`
-	// Hysteresis is how far the value must come back past the threshold before
-	// the alarm clears, in the point's unit. It has no meaning for == and !=.
-	Hysteresis float64 `json:"hysteresis,omitempty" yaml:"hysteresis"`
-	// Severity is Medium when empty.
-	Severity Severity `json:"severity,omitempty" yaml:"severity"`
-	// Message is for people; a text from the condition when empty.
-	Message string `json:"message,omitempty" yaml:"message"`
-	// Disabled rules raise nothing; an open alarm of theirs stays until it is
-	// closed by hand.
-	Disabled bool `json:"disabled,omitempty" yaml:"disabled"`
-}
-
-// WithDefaults returns the rule with Severity filled in.
-func (r AlarmRule) WithDefaults() AlarmRule {
-	if r.Severity == "" {
-		r.Severity = Medium
-	}
-	return r
-}
-
-// Validate returns an ErrInvalid that names the rule and the field.
-func (r AlarmRule) Validate() error {
-	if err := CheckID("alarm rule", r.ID); err != nil {
-		return err
-	}
-	if err := CheckID("alarm rule "+r.ID+": model", r.Model); err != nil {
-		return err
-	}
-	if err := CheckID("alarm rule "+r.ID+": point", r.Point); err != nil {
-		return err
-	}
-	bad := func(field string, value any, why string) error {
-		return fmt.Errorf("%w: alarm rule %s of %s:%s: %s %v: %s", ErrInvalid, r.ID, r.Model, r.Point, field, value, why)
-	}
-	switch {
-	case !r.Operator.Valid():
-		return bad("operator", fmt.Sprintf("%.10q", string(r.Operator)), "want one of > >= < <= == !=")
-	case !Storable(r.Threshold):
-		return bad("threshold", r.Threshold, "not a number that can be stored")
-	case !Storable(r.Hysteresis) || r.Hysteresis < 0:
-		return bad("hysteresis", r.Hysteresis, "want zero or more")
-	case r.Severity != "" && !r.Severity.Valid():
-		return bad("severity", fmt.Sprintf("%.20q", string(r.Severity)), "want low, medium, high or critical")
-	case len(r.Message) > 500:
-		return bad("message", fmt.Sprintf("of %d bytes", len(r.Message)), "at most 500")
-	}
-	return nil
-}
+import "time"
 
 // AlarmStatus is where an alarm stands in its life.
 type AlarmStatus string
@@ -111,8 +10,31 @@ const (
 	AlarmActive       AlarmStatus = "active"       // in alarm, not acknowledged
 	AlarmAcknowledged AlarmStatus = "acknowledged" // in alarm, acknowledged
 	AlarmCleared      AlarmStatus = "cleared"      // returned to normal, not acknowledged
-	AlarmClosed       AlarmStatus = "closed"       // returned to normal and acknowledged
+	AlarmLatched      AlarmStatus = "latched"      // returned to normal, held until somebody resets it
+	AlarmClosed       AlarmStatus = "closed"       // over
 )
+
+// AlarmStatuses lists every status.
+func AlarmStatuses() []AlarmStatus {
+	return []AlarmStatus{AlarmActive, AlarmAcknowledged, AlarmCleared, AlarmLatched, AlarmClosed}
+}
+
+// InAlarm reports whether the condition counts as true.
+func (s AlarmStatus) InAlarm() bool { return s == AlarmActive || s == AlarmAcknowledged }
+
+// Suppression says why nobody is told of an alarm, in the terms of ISA-18.2. The
+// empty one is that nothing keeps it from being told.
+type Suppression string
+
+// The suppressions. Where several apply, the first of this list is shown.
+const (
+	OutOfService Suppression = "out_of_service" // taken out by a person, until that is taken back
+	Shelved      Suppression = "shelved"        // put aside by a person, for a time
+	ByDesign     Suppression = "suppressed"     // the rule's enable condition does not hold
+)
+
+// Suppressions lists them all.
+func Suppressions() []Suppression { return []Suppression{OutOfService, Shelved, ByDesign} }
 
 // Open reports whether the alarm still wants attention.
 func (s AlarmStatus) Open() bool { return s != AlarmClosed }
@@ -129,12 +51,33 @@ type Alarm struct {
 	// Value is the one that raised the alarm; Threshold the limit it broke.
 	Value     float64 `json:"value"`
 	Threshold float64 `json:"threshold"`
+	// Operator and High are the rule's when the alarm was raised; empty and zero
+	// for alarms of rules.
+	Operator Operator `json:"operator,omitempty"`
+	High     float64  `json:"high,omitempty"`
+	// Quality is why the point has no value to judge by at the moment, such as
+	// "stale"; empty while it has one. The alarm keeps its status meanwhile.
+	Quality string `json:"quality,omitempty"`
+	// Suppression says whether people are told; ShelvedUntil is when shelving
+	// ends by itself; Reason and SuppressedBy are of who shelved it or took it
+	// out of service.
+	Suppression  Suppression `json:"suppression,omitempty"`
+	ShelvedUntil time.Time   `json:"shelved_until,omitzero"`
+	Reason       string      `json:"reason,omitempty"`
+	SuppressedBy string      `json:"suppressed_by,omitempty"`
+	// Chattering says that the alarm came and went so often that it is held until
+	// the condition has been over for a minute.
+	Chattering bool `json:"chattering,omitempty"`
+	// DeviceTime is when the device took the value that raised the alarm; zero
+	// where it did not say.
+	DeviceTime time.Time `json:"device_time,omitzero"`
 	// Raised is when the alarm began (the stored field is "timestamp"), Cleared
 	// when the value last came back, Acknowledged when a person took note.
 	// Zero where it did not happen.
 	Raised         time.Time `json:"timestamp"`
 	Cleared        time.Time `json:"cleared_at,omitzero"`
 	Acknowledged   time.Time `json:"acknowledged_at,omitzero"`
+	Closed         time.Time `json:"closed_at,omitzero"`
 	AcknowledgedBy string    `json:"acknowledged_by,omitempty"`
 	Comment        string    `json:"comment,omitempty"`
 	// Count is how often the condition came true within this record.
@@ -147,10 +90,19 @@ type AlarmTransition string
 // The transitions, as the journal has them.
 const (
 	TransitionRaised       AlarmTransition = "raised"
-	TransitionReraised     AlarmTransition = "reraised" // true again before it was acknowledged
-	TransitionCleared      AlarmTransition = "cleared"
+	TransitionReraised     AlarmTransition = "reraised" // true again before it was over
+	TransitionCleared      AlarmTransition = "cleared"  // closed at once where it was acknowledged or suppressed
+	TransitionLatched      AlarmTransition = "latched"  // the condition is over, the alarm stays until it is reset
 	TransitionAcknowledged AlarmTransition = "acknowledged"
+	TransitionReset        AlarmTransition = "reset"  // a latched alarm, by an operator
 	TransitionClosed       AlarmTransition = "closed" // by hand, by an operator
+	TransitionShelved      AlarmTransition = "shelved"
+	TransitionUnshelved    AlarmTransition = "unshelved" // by a person, or because its time was over
+	TransitionSuppressed   AlarmTransition = "suppressed"
+	TransitionUnsuppressed AlarmTransition = "unsuppressed"
+	TransitionOutOfService AlarmTransition = "out_of_service"
+	TransitionInService    AlarmTransition = "in_service"
+	TransitionChattering   AlarmTransition = "chattering"
 )
 
 // AlarmEvent is an entry of the alarm journal: one transition of one alarm.
@@ -159,17 +111,38 @@ type AlarmEvent struct {
 	// goes on from there.
 	Position   string          `json:"position"`
 	Transition AlarmTransition `json:"transition"`
-	Time       time.Time       `json:"time"`
-	Alarm      string          `json:"alarm"`
-	Model      string          `json:"model_id"`
-	Point      string          `json:"point_name"`
-	Rule       string          `json:"rule_id"`
-	Severity   Severity        `json:"severity"`
+	// Time is the store's, DeviceTime the device's where it said one.
+	Time       time.Time `json:"time"`
+	DeviceTime time.Time `json:"device_time,omitzero"`
+	// Alarm is empty where a rule without an open alarm was shelved or taken out
+	// of service.
+	Alarm    string   `json:"alarm,omitempty"`
+	Model    string   `json:"model_id"`
+	Point    string   `json:"point_name"`
+	Rule     string   `json:"rule_id"`
+	Severity Severity `json:"severity"`
 	// Status is the alarm's status after the transition.
-	Status  AlarmStatus `json:"status"`
-	Value   float64     `json:"value"`
-	Message string      `json:"message,omitempty"`
+	Status      AlarmStatus `json:"status,omitempty"`
+	Suppression Suppression `json:"suppression,omitempty"`
+	Value       float64     `json:"value"`
+	Threshold   float64     `json:"threshold"`
+	Message     string      `json:"message,omitempty"`
 	// By and Comment are the person's, where a person caused the transition.
 	By      string `json:"by,omitempty"`
 	Comment string `json:"comment,omitempty"`
+}
+
+// Unannounced is a rule of which nobody is told: it is shelved or out of service,
+// whether an alarm of it is open or not.
+type Unannounced struct {
+	Model string      `json:"model_id"`
+	Point string      `json:"point_name"`
+	Rule  string      `json:"rule_id"`
+	Kind  Suppression `json:"kind"`
+	// Until is when shelving ends; zero for out of service.
+	Until  time.Time `json:"until,omitzero"`
+	By     string    `json:"by"`
+	Reason string    `json:"reason"`
+	// Since is when it was done.
+	Since time.Time `json:"since"`
 }
