@@ -172,16 +172,17 @@ func (r *AlarmRule) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &s); err != nil {
 		return err
 	}
-	*r = AlarmRule(s.alarmRule)
 	for _, d := range []struct {
-		to *time.Duration
-		ms int64
-	}{{&r.OnDelay, s.OnDelay}, {&r.OffDelay, s.OffDelay}, {&r.Window, s.Window}} {
+		field string
+		to    *time.Duration
+		ms    int64
+	}{{"on_delay_ms", &s.alarmRule.OnDelay, s.OnDelay}, {"off_delay_ms", &s.alarmRule.OffDelay, s.OffDelay}, {"window_ms", &s.alarmRule.Window, s.Window}} {
 		if d.ms < 0 || d.ms > MaxAlarmDelay.Milliseconds() {
-			return fmt.Errorf("%w: alarm rule %.64q: %d ms: want 0 to %d", ErrInvalid, r.ID, d.ms, MaxAlarmDelay.Milliseconds())
+			return fmt.Errorf("%w: alarm rule %.64q: %s %d: want 0 to %d", ErrInvalid, s.ID, d.field, d.ms, MaxAlarmDelay.Milliseconds())
 		}
 		*d.to = time.Duration(d.ms) * time.Millisecond
 	}
+	*r = AlarmRule(s.alarmRule)
 	return nil
 }
 
@@ -255,6 +256,7 @@ func (r AlarmRule) Validate() error {
 
 // validateCondition checks what single operators ask for.
 func (r AlarmRule) validateCondition(bad func(field string, value any, why string) error) error {
+	const half = 5e-7 // of the last decimal that is stored
 	ranged := r.Operator == InRange || r.Operator == OutOfRange
 	switch {
 	case ranged && (!Storable(r.High) || r.High < r.Threshold):
@@ -267,7 +269,7 @@ func (r AlarmRule) validateCondition(bad func(field string, value any, why strin
 		return bad("threshold", r.Threshold, "want more than zero units a second")
 	case (r.Operator == BitSet || r.Operator == BitClear) && (r.Threshold < 0 || r.Threshold > 52 || r.Threshold != float64(int(r.Threshold))):
 		return bad("threshold", r.Threshold, "want the number of a bit, 0 to 52")
-	case r.Operator == OutOfRange && 2*r.Hysteresis > r.High-r.Threshold:
+	case r.Operator == OutOfRange && 2*r.Hysteresis > r.High-r.Threshold+half: // 0.3 - 0.2 is not 0.1 in binary
 		return bad("hysteresis", r.Hysteresis, "leaves nothing of the range to come back to")
 	case (r.Operator == Deviation || r.Operator == Rate) && r.Hysteresis > r.Threshold:
 		return bad("hysteresis", r.Hysteresis, "is more than the threshold: the alarm could never clear")
@@ -276,7 +278,7 @@ func (r AlarmRule) validateCondition(bad func(field string, value any, why strin
 	}
 	if r.Operator == Deviation {
 		ref := r.ReferencePoint()
-		if CheckID("model", ref.Owner) != nil || CheckID("point", ref.Name) != nil {
+		if !hasPoints(ref.Owner) || !ValidID(ref.Name) {
 			return bad("reference", fmt.Sprintf("%.64q", r.Reference), "want a point of the same model, or model:point")
 		}
 		if ref == (Ref{Owner: r.Model, Name: r.Point}) {
@@ -286,8 +288,10 @@ func (r AlarmRule) validateCondition(bad func(field string, value any, why strin
 	if e := r.Enable; e != nil {
 		at := r.EnablePoint()
 		switch {
-		case CheckID("model", at.Owner) != nil || CheckID("point", at.Name) != nil:
+		case !ValidID(at.Owner) || !ValidID(at.Name):
 			return bad("enable", fmt.Sprintf("%.32q of %.32q", e.Point, e.Model), "want a point, and its model where that is another one")
+		case !hasPoints(at.Owner):
+			return bad("enable", at.Name+" of "+at.Owner, "want a point of a model")
 		case !e.Operator.Valid():
 			return bad("enable", fmt.Sprintf("with operator %.20q", string(e.Operator)), "want one of > >= < <= == !=")
 		case !Storable(e.Threshold):
@@ -295,6 +299,11 @@ func (r AlarmRule) validateCondition(bad func(field string, value any, why strin
 		}
 	}
 	return nil
+}
+
+// hasPoints reports whether id may be that of a model, which has points.
+func hasPoints(id string) bool {
+	return ValidID(id) && id != AlarmModelChannel && id != AlarmModelRule
 }
 
 // validateTiming checks Count, Window and what they cannot go with.
