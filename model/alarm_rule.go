@@ -54,8 +54,11 @@ func (o Operator) TakesThreshold() bool {
 	return !slices.Contains([]Operator{Change, IsStale, BadQuality, IsOffline}, o)
 }
 
-// takesHysteresis reports whether there is a limit to come back past.
-func (o Operator) takesHysteresis() bool {
+// ranged reports whether the condition has two limits.
+func (o Operator) ranged() bool { return o == InRange || o == OutOfRange }
+
+// TakesHysteresis reports whether an alarm rule with this operator has a limit to come back past.
+func (o Operator) TakesHysteresis() bool {
 	return slices.Contains([]Operator{Above, AboveOrEqual, Below, BelowOrEqual, InRange, OutOfRange, Deviation, Rate}, o)
 }
 
@@ -156,14 +159,19 @@ type alarmRule AlarmRule
 // alarmRuleJSON is the stored form.
 type alarmRuleJSON struct {
 	alarmRule
-	OnDelay  int64 `json:"on_delay_ms,omitempty"`
-	OffDelay int64 `json:"off_delay_ms,omitempty"`
-	Window   int64 `json:"window_ms,omitempty"`
+	High     *float64 `json:"high,omitempty"` // a range to zero says so
+	OnDelay  int64    `json:"on_delay_ms,omitempty"`
+	OffDelay int64    `json:"off_delay_ms,omitempty"`
+	Window   int64    `json:"window_ms,omitempty"`
 }
 
 // MarshalJSON writes the stored form.
 func (r AlarmRule) MarshalJSON() ([]byte, error) {
-	return json.Marshal(alarmRuleJSON{alarmRule(r), r.OnDelay.Milliseconds(), r.OffDelay.Milliseconds(), r.Window.Milliseconds()})
+	s := alarmRuleJSON{alarmRule: alarmRule(r), OnDelay: r.OnDelay.Milliseconds(), OffDelay: r.OffDelay.Milliseconds(), Window: r.Window.Milliseconds()}
+	if r.Operator.ranged() || r.High != 0 {
+		s.High = &r.High
+	}
+	return json.Marshal(s)
 }
 
 // UnmarshalJSON reads the stored form.
@@ -183,6 +191,9 @@ func (r *AlarmRule) UnmarshalJSON(b []byte) error {
 		*d.to = time.Duration(d.ms) * time.Millisecond
 	}
 	*r = AlarmRule(s.alarmRule)
+	if s.High != nil {
+		r.High = *s.High
+	}
 	return nil
 }
 
@@ -257,7 +268,7 @@ func (r AlarmRule) Validate() error {
 // validateCondition checks what single operators ask for.
 func (r AlarmRule) validateCondition(bad func(field string, value any, why string) error) error {
 	const half = 5e-7 // of the last decimal that is stored
-	ranged := r.Operator == InRange || r.Operator == OutOfRange
+	ranged := r.Operator.ranged()
 	switch {
 	case ranged && (!Storable(r.High) || r.High < r.Threshold):
 		return bad("high", r.High, "want a number that is not below the threshold")
@@ -265,7 +276,7 @@ func (r AlarmRule) validateCondition(bad func(field string, value any, why strin
 		return bad("high", r.High, "is for in_range and out_of_range")
 	case r.Operator == Deviation && r.Threshold < 0:
 		return bad("threshold", r.Threshold, "a deviation has no sign")
-	case r.Operator == Rate && r.Threshold <= 0:
+	case r.Operator == Rate && r.Threshold < half:
 		return bad("threshold", r.Threshold, "want more than zero units a second")
 	case (r.Operator == BitSet || r.Operator == BitClear) && (r.Threshold < 0 || r.Threshold > 52 || r.Threshold != float64(int(r.Threshold))):
 		return bad("threshold", r.Threshold, "want the number of a bit, 0 to 52")

@@ -96,6 +96,7 @@ func TestAlarmRuleValidate(t *testing.T) {
 		{"reference of a comparison", Above, func(r *AlarmRule) { r.Reference = "x" }, `reference "x": is for deviation`},
 
 		{"rate of zero", Rate, func(r *AlarmRule) { r.Threshold = 0 }, "threshold 0: want more than zero units a second"},
+		{"rate that is stored as zero", Rate, func(r *AlarmRule) { r.Threshold = 1e-7 }, "threshold 1e-07: want more than zero units a second"},
 		{"rate over a minute", Rate, func(r *AlarmRule) { r.Window = time.Minute }, ""},
 		{"rate that never clears", Rate, func(r *AlarmRule) { r.Hysteresis = 3 }, "hysteresis 3: is more than the threshold"},
 		{"rate that is counted", Rate, func(r *AlarmRule) { r.Count, r.Window = 3, time.Minute }, "count 3: does not go with delays or rate"},
@@ -161,6 +162,8 @@ func TestAlarmRuleJSON(t *testing.T) {
 	full := AlarmRule{ID: "r", Model: "m", Point: "p", Operator: OutOfRange, Threshold: 1, High: 9, Hysteresis: 0.5,
 		OnDelay: 10 * time.Second, OffDelay: 1500 * time.Millisecond, Count: 0, Latch: true,
 		Enable: &AlarmEnable{Model: "pcs1", Point: "running", Operator: Equal, Threshold: 1}, Severity: High, Message: "text", Disabled: true}
+	toZero := sound(InRange)
+	toZero.Threshold, toZero.High = -10, 0
 	counted := sound(Deviation)
 	counted.Count, counted.Window = 3, time.Hour
 	for _, c := range []struct {
@@ -168,6 +171,7 @@ func TestAlarmRuleJSON(t *testing.T) {
 		want string
 	}{
 		{sound(Above), `{"id":"r","model_id":"m","point_name":"p","operator":">","threshold":0}`},
+		{toZero, `{"id":"r","model_id":"m","point_name":"p","operator":"in_range","threshold":-10,"high":0}`},
 		{full, `{"id":"r","model_id":"m","point_name":"p","operator":"out_of_range","threshold":1,"high":9,"hysteresis":0.5,"on_delay_ms":10000,"off_delay_ms":1500,
 			"latch":true,"enable":{"model_id":"pcs1","point_name":"running","operator":"==","threshold":1},"severity":"high","message":"text","disabled":true}`},
 		{counted, `{"id":"r","model_id":"m","point_name":"p","operator":"deviation","threshold":5,"reference":"other:x","count":3,"window_ms":3600000}`},
