@@ -111,7 +111,7 @@ func TestTemplateInstance(t *testing.T) {
 templates:
   my_pcs:
     extends: pcs
-    without: [reactive_power_setpoint, over_temperature, rated_reactive_power]
+    without: [reactive_power_setpoint, over_temperature, overheated, rated_reactive_power]
     properties:
       rated_power: {unit: kW, default: 50}
     measurements:
@@ -147,7 +147,7 @@ templates:
 		Controls: map[string]string{"power_setpoint": "1:4"}})
 	require.NoError(t, err)
 	require.Equal(t, []string{"pcs"}, m.Bases)
-	require.Equal(t, map[string]float64{"rated_power": 50, "temperature_limit": 60}, m.Properties)
+	require.Equal(t, map[string]float64{"rated_power": 50, "temperature_limit": 60, "dc_voltage_low": 0}, m.Properties)
 	require.Equal(t, -50.0, *m.Points["power_setpoint"].Min)
 	require.Equal(t, 25.0, *m.Points["power_setpoint"].Max)
 	require.Equal(t, []string{"discharged_energy", "half", "load_factor"}, slices.Sorted(maps.Keys(m.Calculations)),
@@ -237,6 +237,43 @@ templates:
 		"alarm rule speed of d:speed: limits: hi -1650.0000000000002: is not below hihi -1800"} {
 		require.ErrorContains(t, err, want)
 	}
+}
+
+// What is low because the device stands still is no alarm.
+func TestLibraryAlarmsWhileRunning(t *testing.T) {
+	t.Parallel()
+	lib, err := LoadTemplates()
+	require.NoError(t, err)
+	rules := func(template string, properties map[string]float64) map[string]model.AlarmRule {
+		whole, _ := lib.Template(template)
+		m := fullInstance(whole)
+		maps.Copy(m.Properties, properties)
+		_, list, err := lib.Instance(m)
+		require.NoError(t, err)
+		byID := map[string]model.AlarmRule{}
+		for _, r := range list {
+			byID[r.ID] = r
+		}
+		return byID
+	}
+	running := &model.AlarmEnable{Point: "running", Operator: model.Equal, Threshold: 1}
+	diesel := rules("diesel", nil)
+	for _, id := range []string{"oil_low", "terminal_voltage_hihi", "terminal_voltage_lolo", "terminal_frequency_lo"} {
+		require.Equal(t, running, diesel[id].Enable, id)
+		require.Equal(t, 10*time.Second, diesel[id].OnDelay, id)
+	}
+	require.Nil(t, diesel["fuel_low"].Enable)
+	require.InDelta(t, 340, diesel["terminal_voltage_lolo"].Threshold, 1e-9)
+	require.Equal(t, model.Critical, diesel["terminal_voltage_lolo"].Severity)
+	require.Equal(t, model.High, diesel["terminal_voltage_lo"].Severity)
+
+	require.Equal(t, -1e6, rules("pcs", nil)["dc_under_voltage"].Threshold, "not known: it can never be")
+	known := rules("pcs", map[string]float64{"dc_voltage_low": 600})["dc_under_voltage"]
+	require.Equal(t, 600.0, known.Threshold)
+	require.Equal(t, running, known.Enable)
+	heats := rules("bms", map[string]float64{"temperature_rise": 6})["heats_up"]
+	require.Equal(t, model.AlarmRule{ID: "heats_up", Model: "m", Point: "temperature_max", Operator: model.Rate, Threshold: 0.1, Window: time.Minute,
+		Severity: model.Critical, Message: "Battery heats up fast"}, heats)
 }
 
 func TestNarrow(t *testing.T) {
