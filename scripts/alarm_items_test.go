@@ -165,6 +165,9 @@ func TestAlarmItemsOfSamples(t *testing.T) {
 	require.Equal(t, all("7.000000"), w.items(false, model.Sample{Point: "1", Value: 7, Quality: model.Uncertain}))
 	require.Equal(t, slices.Concat(high("1.000000"), high("2.000000"), all("!invalid")),
 		w.items(false, model.Sample{Point: "1", Value: 1}, model.Sample{Point: "1", Value: 2}, bad("1", model.Invalid)), "in the order of the samples")
+	require.Equal(t, slices.Concat(high("3.000000"), all("!invalid")), w.items(false, model.Sample{Point: "1", Value: 3}, bad("1", model.Invalid)),
+		"it was usable in between")
+	require.Nil(t, w.items(false, bad("1", model.Invalid)))
 	w.unsettle()
 	require.Equal(t, all("!invalid"), w.items(false, bad("1", model.Invalid)), "after a try of which nobody knows")
 

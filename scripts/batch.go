@@ -113,7 +113,7 @@ func (b *builder) args(w *Writer, script *Script, generation *string, samples []
 	// buffer that does not move any more.
 	for i := range samples {
 		pt := w.at(i)
-		pt.building, pt.lastValue = pt.at, pt.stored
+		pt.building, pt.lastValue, pt.usable = pt.at, pt.stored, -1
 	}
 	for i := range samples {
 		b.text(w, &samples[i], i)
@@ -231,6 +231,8 @@ func (b *builder) sample(w *Writer, s *model.Sample, i, next int, refresh bool) 
 	// Of a point that is in the batch more than once, only the last usable value
 	// is stored; messages, alarms and queues have them all.
 	store := s.Quality.Usable() && i == pt.usable
+	// Alarm rules that have seen a usable value in this batch learn that it is over.
+	tell := touch || i == pt.final && !s.Quality.Usable() && pt.usable >= 0
 	b.channel.add(pt, &pt.id, value, at, s.Quality, store, touch, int(pt.kind))
 	for i := range pt.routes {
 		r := &pt.routes[i]
@@ -243,7 +245,7 @@ func (b *builder) sample(w *Writer, s *model.Sample, i, next int, refresh bool) 
 			}
 		}
 		t.message = appendUpdate(t.message, r.name, *value, pt.text)
-		b.alarm(pt, r, judged, s.Quality, touch)
+		b.alarm(pt, r, judged, s.Quality, tell)
 		if refresh {
 			continue
 		}
@@ -267,9 +269,10 @@ func (b *builder) sample(w *Writer, s *model.Sample, i, next int, refresh bool) 
 
 // alarm adds the items of the alarm rules that look at a sample: of the point's
 // own with the value, or with the quality where there is no usable value, and of
-// those of other points with nothing, for they judge what is stored. What did not
-// change the quality is nothing to rules that look at it alone.
-func (b *builder) alarm(pt *writerPoint, r *writerRoute, value *string, q model.Quality, touch bool) {
+// those of other points with nothing, for they judge what is stored. tell is that
+// the quality is news: what is not usable again, and to rules that look at the
+// quality alone also what is still usable, tells nothing.
+func (b *builder) alarm(pt *writerPoint, r *writerRoute, value *string, q model.Quality, tell bool) {
 	usable := q.Usable()
 	switch {
 	case !usable:
@@ -278,11 +281,11 @@ func (b *builder) alarm(pt *writerPoint, r *writerRoute, value *string, q model.
 		value = &judgeStored
 	}
 	for j := range r.alarms {
-		if a := &r.alarms[j]; touch || usable && !a.quality {
+		if a := &r.alarms[j]; tell || usable && !a.quality {
 			b.alarms = append(b.alarms, &a.name, value, &a.operator, &a.threshold, &a.hysteresis)
 		}
 	}
-	if !touch && !usable {
+	if !tell && !usable {
 		return
 	}
 	for j := range r.dependents {

@@ -46,7 +46,7 @@ type writerPoint struct {
 	stored lastValue
 	lastValue
 	final  int // place of the last sample in the batch that is not late
-	usable int // and of the last of those with a usable value
+	usable int // and of the last of those with a usable value; -1 where there is none
 	// the newest device time that is stored, and that of the batch being built
 	at, building time.Time
 	// the quality that is stored, and whether that is certain
