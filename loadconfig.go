@@ -146,7 +146,7 @@ type loadFile struct {
 	Templates    []string           `yaml:"templates"`
 	Bindings     string             `yaml:"bindings"`
 	Models       []loadModel        `yaml:"models"`
-	Alarms       []model.AlarmRule  `yaml:"alarms"`
+	Alarms       []loadSiteAlarm    `yaml:"alarms"`
 	Rules        []model.Rule       `yaml:"rules"`
 	Servers      []loadServer       `yaml:"servers"`
 	Extra        map[string]loadRaw `yaml:",inline"`

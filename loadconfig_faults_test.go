@@ -276,7 +276,7 @@ alarms:
 `, want: []string{
 			`site.yaml:6: alarms[0].threshold: "x" is not a number`,
 			"site.yaml:6: alarms[0].id: missing",
-			`site.yaml:6: alarms[0].operator: "=>": want one of > >= < <= == !=`,
+			`site.yaml:6: alarms[0].operator: "=>": want one of > >= < <= == != in_range out_of_range deviation rate change bit_set bit_clear stale bad_quality offline`,
 			"site.yaml:6: alarms[0].hysteresis: -1: want zero or more",
 			`site.yaml:6: alarms[0].severity: "urgent": want low, medium, high or critical`,
 			`site.yaml:6: alarms[0].point: model m has no point "powr"; did you mean power?`,
@@ -284,6 +284,99 @@ alarms:
 			"site.yaml:9: alarms[3].id: alarm rule b of elsewhere:any is there twice, first on line 8",
 			"site.yaml:10: alarms[4].threshold: 1e+16: not a number that can be stored",
 			"site.yaml:11: alarms[5]: want a section with keys, not a single value",
+		}},
+		{name: "conditions of alarms", yaml: site + `models: [{id: m, measurements: {power: "a:1", other: "a:2"}}]
+alarms:
+  - {id: a, model: m, point: power, operator: in_range, threshold: -5}
+  - {id: b, model: m, point: power, operator: out_of_range, threshold: 5, high: 4}
+  - {id: c, model: m, point: power, operator: deviation, threshold: 5}
+  - {id: d, model: m, point: power, operator: deviation, threshold: 5, reference: othr}
+  - {id: e, model: m, point: power, operator: deviation, threshold: -5, reference: "m:x", hysteresis: 9}
+  - {id: f, model: m, point: power, operator: rate, threshold: 0, severity: x}
+  - {id: g, model: m, point: power, operator: change, threshold: x, on_delay: 1s}
+  - {id: h, model: m, point: power, operator: ">", threshold: 1, high: 3, reference: other, on_delay: 1h, off_delay: 721h}
+  - {id: i, model: m, point: power, operator: ">", threshold: 1, count: 3}
+  - {id: j, model: m, point: power, operator: ">", threshold: 1, count: 3.5, window: 1m}
+  - {id: k, model: m, point: power, operator: ">", threshold: 1, count: 51, window: 1m, message: ok}
+  - {id: l, model: m, point: power, operator: ">", threshold: 1, window: 1m, latch: 1}
+  - {id: m, model: m, point: power, operator: ranged, threshold: 1, high: 3, hysteresis: 1}
+  - {id: n, model: m, point: power, operator: bit_set, threshold: 1.5}
+  - {id: o, model: rule, point: power, operator: stale}
+  - {id: p, model: a b, point: power, operator: stale}
+  - {id: q, model: m, point: "*", operator: stale}
+`, want: []string{
+			"site.yaml:6: alarms[0].high: missing",
+			"site.yaml:7: alarms[1].high: 4: want a number that is not below the threshold",
+			"site.yaml:8: alarms[2].reference: missing",
+			`site.yaml:9: alarms[3].reference: model m has no point "othr"; did you mean other?`,
+			"site.yaml:10: alarms[4].threshold: -5: a deviation has no sign",
+			`site.yaml:10: alarms[4].reference: model m has no point "x"`,
+			`site.yaml:11: alarms[5].severity: "x": want low, medium, high or critical`,
+			"site.yaml:11: alarms[5].threshold: 0: want more than zero units a second",
+			`site.yaml:12: alarms[6].threshold: "x" is not a number`,
+			"site.yaml:12: alarms[6].on_delay: 1s: a change is over at once",
+			"site.yaml:13: alarms[7].off_delay: 721h0m0s: want 0 to 720h, in whole milliseconds",
+			"site.yaml:13: alarms[7].high: 3: is for in_range and out_of_range",
+			`site.yaml:13: alarms[7].reference: "other": is for deviation`,
+			"site.yaml:14: alarms[8].window: 0s: a count needs a time to look back",
+			`site.yaml:15: alarms[9].count: "3.5" is not a whole number`,
+			"site.yaml:16: alarms[10].count: 51: want 2 to 50",
+			`site.yaml:17: alarms[11].latch: "1" is neither true nor false`,
+			"site.yaml:17: alarms[11].window: 1m0s: is for rate, and with a count",
+			`site.yaml:18: alarms[12].operator: "ranged": want one of > >= < <= == != in_range out_of_range deviation rate change bit_set bit_clear stale bad_quality offline`,
+			"site.yaml:19: alarms[13].threshold: 1.5: want the number of a bit, 0 to 52",
+			"site.yaml:20: alarms[14].model: rule: is for the alarms that rules raise",
+			`site.yaml:21: alarms[15].model: id "a b": use 1 to 64 of A-Z a-z 0-9 _ . -`,
+			`site.yaml:22: alarms[16].point: id "*": use 1 to 64 of A-Z a-z 0-9 _ . -`,
+			`site.yaml:22: alarms[16].point: model m has no point "*"`,
+		}},
+		{name: "alarms of channels", yaml: site + `alarms:
+  - {id: a, model: channel, point: b, operator: offline}
+  - {id: a, model: channel, point: a, operator: stale}
+  - {id: b, model: m, point: a, operator: offline}
+  - {id: c, model: channel, point: "*", operator: offline, enable: {point: x, operator: "==", threshold: 1}}
+  - {id: c, model: channel, point: "*", operator: offline}
+  - {id: d, model: channel, point: a, limits: {hi: 1}}
+`, want: []string{
+			`site.yaml:5: alarms[0].point: the file has no channel "b"`,
+			`site.yaml:6: alarms[1].operator: stale: "offline" is for the model "channel", whose points are the channels, and that has no other`,
+			`site.yaml:7: alarms[2].operator: offline: "offline" is for the model "channel", whose points are the channels, and that has no other`,
+			"site.yaml:8: alarms[3].enable: x of channel: want a point of a model",
+			"site.yaml:9: alarms[4].id: alarm rule c of channel:* is there twice, first on line 8",
+			`site.yaml:10: alarms[5].operator: >: "offline" is for the model "channel", whose points are the channels, and that has no other`,
+		}},
+		{name: "no channels", yaml: "alarms: [{id: c, model: channel, point: '*', operator: offline}]\n", want: []string{
+			"site.yaml:1: alarms[0].point: the file has no channels"}},
+		{name: "enable and limits", yaml: site + `models: [{id: m, measurements: {power: "a:1", other: "a:2"}}]
+alarms:
+  - {id: a, model: m, point: power, operator: ">", threshold: 1, enable: {point: othr, operator: "~", threshold: 1}}
+  - {id: b, model: m, point: power, operator: ">", threshold: 1, enable: {model: n, operator: "=="}}
+  - {id: c, model: m, point: power, operator: ">", threshold: 1, enable: other}
+  - {id: d, model: m, point: power, operator: ">", threshold: 1, enable: {point: other, operator: "==", threshold: 1, reference: x}}
+  - {id: e, model: m, point: power, limits: {hi: 60, hihi: 60}}
+  - {id: f, model: m, point: power, limits: {}}
+  - {id: g, model: m, point: power, limits: 5}
+  - {id: h, model: m, point: power, limits: {hi: 60, high: 70}}
+  - {id: i, model: m, point: power, operator: ">", threshold: 5, high: 6, limits: {lo: 60}}
+  - {id: k, model: m, point: power, limits: {lo: 60}, hysteresis: -1, on_delay: 1us}
+  - {id: l, model: m, point: power, limits: {lo: 60, hi: 70}}
+  - {id: l_hi, model: m, point: power, operator: "<", threshold: 5}
+`, want: []string{
+			`site.yaml:6: alarms[0].enable: with operator "~": want one of > >= < <= == !=`,
+			`site.yaml:6: alarms[0].enable.point: model m has no point "othr"; did you mean other?`,
+			"site.yaml:7: alarms[1].enable.point: missing", "site.yaml:7: alarms[1].enable.threshold: missing",
+			"site.yaml:8: alarms[2].enable: want a section with keys, not a single value",
+			"site.yaml:9: alarms[3].enable.reference: unknown key: want one of model, point, operator, threshold",
+			"site.yaml:10: alarms[4].limits.hi: 60: is not below hihi 60",
+			"site.yaml:11: alarms[5].limits: want one or more of hihi, hi, lo, lolo",
+			"site.yaml:12: alarms[6].limits: want a section with keys, not a single value",
+			"site.yaml:13: alarms[7].limits.high: unknown key: want one of hihi, hi, lo, lolo",
+			"site.yaml:14: alarms[8].operator: does not go with limits, which say it themselves",
+			"site.yaml:14: alarms[8].threshold: does not go with limits, which say it themselves",
+			"site.yaml:14: alarms[8].high: does not go with limits, which say it themselves",
+			"site.yaml:15: alarms[9].on_delay: 1µs: want 0 to 720h, in whole milliseconds",
+			"site.yaml:15: alarms[9].hysteresis: -1: want zero or more",
+			"site.yaml:17: alarms[11].id: alarm rule l_hi of m:power is there twice, first on line 16",
 		}},
 		{name: "rules", yaml: site + `models: [{id: m, measurements: {power: "a:1"}, controls: {limit: "a:3"}}]
 rules:

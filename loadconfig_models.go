@@ -1,7 +1,6 @@
 package voltage
 
 import (
-	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -247,38 +246,6 @@ func (l *loader) checkName(p loadPath, id, name string, suits func(model.Kind) b
 }
 
 func loadAnyKind(model.Kind) bool { return true }
-
-func (l *loader) buildAlarms(list []model.AlarmRule) []model.AlarmRule {
-	for i, r := range list {
-		p := loadPath{"alarms", i}
-		skip := l.unfit(p, reflect.TypeFor[model.AlarmRule](), "id", "model", "point", "operator", "threshold")
-		good := model.AlarmRule{ID: "rule", Model: "model", Point: "point", Operator: model.Above}
-		loadCheck(l, r, good, skip, model.AlarmRule.Validate, func(field, text string) { l.fail(p.field(field), "%s", text) })
-		if r.ID != "" && r.Model != "" && r.Point != "" {
-			l.once(p, "alarm rule", fmt.Sprintf("%s of %s:%s", r.ID, r.Model, r.Point))
-		}
-		l.checkName(p.with("point"), r.Model, r.Point, loadAnyKind, "point")
-	}
-	return append(l.ofProfiles(list), list...)
-}
-
-// ofProfiles returns the alarms that models get from profiles, without those
-// that the file has itself.
-func (l *loader) ofProfiles(own []model.AlarmRule) []model.AlarmRule {
-	key := func(r model.AlarmRule) [3]string { return [3]string{r.Model, r.Point, r.ID} }
-	seen := map[[3]string]bool{}
-	for _, r := range own {
-		seen[key(r)] = true
-	}
-	var list []model.AlarmRule
-	for _, r := range l.alarms {
-		if !seen[key(r)] {
-			seen[key(r)] = true
-			list = append(list, r)
-		}
-	}
-	return list
-}
 
 func (l *loader) buildRules(list []model.Rule) []model.Rule {
 	condition := model.Condition{Model: "model", Point: "point", Operator: model.Above}

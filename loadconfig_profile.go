@@ -29,28 +29,9 @@ type loadProfileFile struct {
 	Scans        map[string]time.Duration `yaml:"scans"`
 	Timeout      time.Duration            `yaml:"timeout"`
 	Points       loadRaw                  `yaml:"points"`
-	Alarms       []loadProfileAlarm       `yaml:"alarms"`
+	Alarms       []loadAlarm              `yaml:"alarms"`
 	Accept       []string                 `yaml:"accept"`
 	Extra        map[string]loadRaw       `yaml:",inline"`
-}
-
-// loadProfileAlarm is an alarm rule that has no model yet.
-type loadProfileAlarm struct {
-	ID         string         `yaml:"id"`
-	Point      string         `yaml:"point"`
-	Operator   model.Operator `yaml:"operator"`
-	Threshold  float64        `yaml:"threshold"`
-	Hysteresis float64        `yaml:"hysteresis"`
-	Severity   model.Severity `yaml:"severity"`
-	Message    string         `yaml:"message"`
-	Disabled   bool           `yaml:"disabled"`
-}
-
-func (a loadProfileAlarm) rule(modelID, point string) model.AlarmRule {
-	return model.AlarmRule{
-		ID: a.ID, Model: modelID, Point: point, Operator: a.Operator, Threshold: a.Threshold,
-		Hysteresis: a.Hysteresis, Severity: a.Severity, Message: a.Message, Disabled: a.Disabled,
-	}
 }
 
 // loadProfile is a profile and the loader that knows where its parts stand.
@@ -59,7 +40,7 @@ type loadProfile struct {
 	layout loadProfileFile
 	table  *loadTable
 	byName map[string]string // name in models → point id
-	alarms []loadProfileAlarm
+	alarms []loadAlarm
 	read   bool // it has sections
 }
 
@@ -137,23 +118,33 @@ func (pr *loadProfile) nameAll() {
 }
 
 func (pr *loadProfile) buildAlarms() {
-	good := loadProfileAlarm{ID: "rule", Point: "point", Operator: model.Above}
 	for i, a := range pr.layout.Alarms {
 		p := loadPath{"alarms", i}
 		before := pr.count()
-		skip := pr.unfit(p, reflect.TypeFor[loadProfileAlarm](), "id", "point", "operator", "threshold")
-		loadCheck(pr.loader, a, good, skip,
-			func(a loadProfileAlarm) error { return a.rule("model", a.Point).Validate() },
-			func(field, text string) { pr.fail(p.field(field), "%s", text) })
+		checkAlarm(pr.loader, p, a, "model", func(a *loadAlarm) *loadAlarm { return a }, "id", "point")
 		if a.ID != "" && a.Point != "" {
-			pr.once(p, "alarm rule", fmt.Sprintf("%s of %s", a.ID, a.Point))
+			for _, r := range a.rules("", a.Point) {
+				pr.once(p, "alarm rule", fmt.Sprintf("%s of %s", r.ID, r.Point))
+			}
 		}
-		if _, ok := pr.byName[a.Point]; !ok && a.Point != "" && !pr.table.incomplete && !pr.isBroken(p.with("point")) {
-			pr.fail(p.with("point"), "the profile has no point %.64q%s", a.Point, loadNearest(a.Point, pr.byName))
+		pr.checkPoint(p.with("point"), a.Point)
+		pr.checkPoint(p.with("reference"), a.Reference)
+		if e := a.Enable; e != nil {
+			pr.checkPoint(p.with("enable", "point"), e.Point)
+			if e.Model != "" {
+				pr.fail(p.with("enable", "model"), "a profile knows no models: want a point of its own alone")
+			}
 		}
 		if pr.count() == before {
 			pr.alarms = append(pr.alarms, a)
 		}
+	}
+}
+
+// checkPoint reports a name that none of the profile's points has.
+func (pr *loadProfile) checkPoint(p loadPath, name string) {
+	if _, ok := pr.byName[name]; !ok && name != "" && !pr.table.incomplete && !pr.isBroken(p) {
+		pr.fail(p, "the profile has no point %.64q%s", name, loadNearest(name, pr.byName))
 	}
 }
 
@@ -275,12 +266,26 @@ func (l *loader) profileAlarms(p loadPath, m loadModel, inst model.Instance) {
 		}
 	}
 	for _, a := range t.profile.alarms {
-		point := t.profile.byName[a.Point]
-		name := names[model.Ref{Owner: m.Channel, Name: point}.String()]
-		if name == "" {
-			l.fail(p.with("channel"), "alarm %s of the profile watches %s, which is not bound here: bind point %s under another name, or say alarms: false", a.ID, a.Point, point)
-			continue
+		bound := true
+		find := func(name *string) {
+			point := t.profile.byName[*name]
+			if to := names[model.Ref{Owner: m.Channel, Name: point}.String()]; to != "" {
+				*name = to
+				return
+			}
+			bound = false
+			l.fail(p.with("channel"), "alarm %s of the profile watches %s, which is not bound here: bind point %s under another name, or say alarms: false", a.ID, *name, point)
 		}
-		l.alarms = append(l.alarms, a.rule(m.ID, name))
+		find(&a.Point)
+		if a.Reference != "" {
+			find(&a.Reference)
+		}
+		if a.Enable != nil {
+			a.Enable = new(*a.Enable)
+			find(&a.Enable.Point)
+		}
+		if bound {
+			l.alarms = append(l.alarms, a.rules(m.ID, a.Point)...)
+		}
 	}
 }

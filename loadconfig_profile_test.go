@@ -167,11 +167,27 @@ func TestProfileFaults(t *testing.T) {
 		{name: "alarms", profile: "profile: 1\npoints: [{id: 1, name: power, address: toggle}]\nalarms:\n" +
 			"  - {id: a, model: m, point: power, operator: '>', threshold: 1}\n  - {id: a, point: powr, operator: '>', threshold: 1}\n" +
 			"  - {id: b, point: power, operator: '=>', threshold: 1, severity: huge}\n  - {point: power}\n", want: []string{
-			"x.yaml:4: alarms[0].model: unknown key: want one of id, point, operator, threshold, hysteresis, severity, message, disabled",
+			"x.yaml:4: alarms[0].model: unknown key: want one of id, point, operator, threshold, high, reference, limits, hysteresis, on_delay, off_delay, count, window, latch, enable, severity, message, disabled",
 			"x.yaml:5: alarms[1].point: the profile has no point \"powr\"; did you mean power?",
-			`x.yaml:6: alarms[2].operator: "=>": want one of > >= < <= == !=`,
+			`x.yaml:6: alarms[2].operator: "=>": want one of > >= < <= == != in_range out_of_range deviation rate change bit_set bit_clear stale bad_quality offline`,
 			`x.yaml:6: alarms[2].severity: "huge": want low, medium, high or critical`,
 			"x.yaml:7: alarms[3].id: missing", "x.yaml:7: alarms[3].operator: missing", "x.yaml:7: alarms[3].threshold: missing"}},
+		{name: "what alarms look at", profile: "profile: 1\npoints: [{id: 1, name: power, address: toggle}, {id: 2, name: other, address: toggle}]\nalarms:\n" +
+			"  - {id: a, point: power, operator: deviation, threshold: 1, reference: othr}\n" +
+			"  - {id: b, point: power, operator: deviation, threshold: 1, reference: 'm:other'}\n" +
+			"  - {id: c, point: power, operator: change, enable: {point: othr, operator: '==', threshold: 1}}\n" +
+			"  - {id: d, point: power, operator: change, enable: {model: m, point: other, operator: '==', threshold: 1}}\n" +
+			"  - {id: e, point: power, operator: offline}\n  - {id: f, point: power, limits: {lo: 1, hi: 0}}\n", want: []string{
+			"x.yaml:4: alarms[0].reference: the profile has no point \"othr\"; did you mean other?",
+			"x.yaml:5: alarms[1].reference: the profile has no point \"m:other\"; did you mean other?",
+			"x.yaml:6: alarms[2].enable.point: the profile has no point \"othr\"; did you mean other?",
+			"x.yaml:7: alarms[3].enable.model: a profile knows no models: want a point of its own alone",
+			`x.yaml:8: alarms[4].operator: offline: "offline" is for the model "channel", whose points are the channels, and that has no other`,
+			"x.yaml:9: alarms[5].limits.lo: 1: is not below hi 0"}},
+		{name: "reference not bound", profile: "profile: 1\npoints: [{id: 1, name: power, address: toggle}, {id: 2, name: on, address: toggle}]\n" +
+			"alarms: [{id: a, point: power, operator: change, enable: {point: 'on', operator: '==', threshold: 1}}]\n",
+			site: "channels:\n  - {id: a, driver: virtual, profile: x.yaml}\nmodels:\n  - {id: m, channel: a, measurements: {on: 'b:1'}}\n", want: []string{
+				"site.yaml:4: models[0].channel: alarm a of the profile watches on, which is not bound here: bind point 2 under another name, or say alarms: false"}},
 		{name: "not bound", profile: "profile: 1\npoints: [{id: 1, name: power, address: toggle}]\nalarms: [{id: a, point: power, operator: '>', threshold: 1}]\n",
 			site: "channels:\n  - {id: a, driver: virtual, profile: x.yaml}\nmodels:\n  - {id: m, channel: a, measurements: {power: 'b:1'}}\n", want: []string{
 				"site.yaml:4: models[0].channel: alarm a of the profile watches power, which is not bound here: bind point 1 under another name, or say alarms: false"}},

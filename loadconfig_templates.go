@@ -260,9 +260,19 @@ func (t *loadedTemplate) check() {
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(whole.Alarms)) {
-		at := t.p.with("alarms", id)
-		constant(at.with("threshold"), whole.Alarms[id].Threshold)
-		constant(at.with("hysteresis"), whole.Alarms[id].Hysteresis)
+		a, at := whole.Alarms[id], t.p.with("alarms", id)
+		constant(at.with("threshold"), a.Threshold)
+		constant(at.with("high"), a.High)
+		constant(at.with("hysteresis"), a.Hysteresis)
+		if a.Enable != nil {
+			constant(at.with("enable", "threshold"), a.Enable.Threshold)
+		}
+		if a.Limits != nil {
+			constant(at.with("limits", "hihi"), a.Limits.HiHi)
+			constant(at.with("limits", "hi"), a.Limits.Hi)
+			constant(at.with("limits", "lo"), a.Limits.Lo)
+			constant(at.with("limits", "lolo"), a.Limits.LoLo)
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(whole.Policies)) {
 		at := t.p.with("policies", name)

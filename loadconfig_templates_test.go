@@ -145,6 +145,14 @@ func TestLoadConfigTemplateFaults(t *testing.T) {
     measurements: {p: {max: ratd * 2}}
     calculations: {q: p2 + 1, r: s, s: r, t: "("}
     alarms: {hot: {point: p, operator: ">", threshold: rate}}
+  l:
+    measurements: {p: {}, q: {}}
+    alarms:
+      a: {point: p, operator: out_of_range, threshold: x, high: y, hysteresis: z, enable: {point: q, operator: ">", threshold: w}}
+      b: {point: p, limits: {hihi: a, hi: b, lo: c, lolo: d}}
+  m:
+    measurements: {p: {}}
+    alarms: {a: {point: p, operator: deviation, threshold: 1, reference: q}}
   "b d": {}
   i:
     controls: {c: {max: 1}}
@@ -169,11 +177,20 @@ func TestLoadConfigTemplateFaults(t *testing.T) {
 			"own.yaml:20: templates.h.calculations.t: expression, column 2: it ends here",
 			"own.yaml:20: templates.h.calculations: model h: calculation r: a circle: h:r needs h:s needs h:r",
 			"own.yaml:21: templates.h.alarms.hot.threshold: expression, column 1: there is no property rate",
-			`own.yaml:22: templates."b d": the name may have 1 to 64`,
-			`own.yaml:23: templates.i: policies "d": there is no such control or adjustment`,
-			"own.yaml:28: templates.j.policies.c.safe: expression, column 1: there is no property x",
-			"own.yaml:28: templates.j.policies.c.interlocks[0].threshold: expression, column 1: there is no property y",
-			"own.yaml:29: templates.k: policies c: hold 1h0m0s: there is no safe value",
+			"own.yaml:25: templates.l.alarms.a.threshold: expression, column 1: there is no property x",
+			"own.yaml:25: templates.l.alarms.a.high: expression, column 1: there is no property y",
+			"own.yaml:25: templates.l.alarms.a.hysteresis: expression, column 1: there is no property z",
+			"own.yaml:25: templates.l.alarms.a.enable.threshold: expression, column 1: there is no property w",
+			"own.yaml:26: templates.l.alarms.b.limits.hihi: expression, column 1: there is no property a",
+			"own.yaml:26: templates.l.alarms.b.limits.hi: expression, column 1: there is no property b",
+			"own.yaml:26: templates.l.alarms.b.limits.lo: expression, column 1: there is no property c",
+			"own.yaml:26: templates.l.alarms.b.limits.lolo: expression, column 1: there is no property d",
+			`own.yaml:27: templates.m: alarm a: reference "q": there is no such point`,
+			`own.yaml:30: templates."b d": the name may have 1 to 64`,
+			`own.yaml:31: templates.i: policies "d": there is no such control or adjustment`,
+			"own.yaml:36: templates.j.policies.c.safe: expression, column 1: there is no property x",
+			"own.yaml:36: templates.j.policies.c.interlocks[0].threshold: expression, column 1: there is no property y",
+			"own.yaml:37: templates.k: policies c: hold 1h0m0s: there is no safe value",
 		}},
 		{name: "no templates", site: "templates: [own.yaml]\n", files: map[string]string{"own.yaml": "template: {}\n"},
 			want: []string{"own.yaml:1: template: unknown key; did you mean templates?", "own.yaml:1: templates: missing"}},

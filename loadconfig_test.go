@@ -211,6 +211,17 @@ func TestLoadConfigDocumentation(t *testing.T) {
 	eng, err := NewEngine(cfg)
 	require.NoError(t, err)
 	assert.NoError(t, eng.Stop(t.Context()))
+
+	cfg, err = loadTest(map[string]string{"site.yaml": files["alarms.yaml"]}, nil, all.Kinds()...)
+	require.NoError(t, err)
+	assert.Len(t, cfg.Alarms, 9, "four limits, four others, and the one channel has a rule of its own")
+	for _, o := range model.AlarmOperators() {
+		text := "`" + string(o) + "`"
+		if o.Valid() {
+			text = "`\"" + string(o) + "\"`" // YAML needs the quotes
+		}
+		assert.Contains(t, string(data), text)
+	}
 }
 
 // TestModbusDocumentation follows docs/modbus.md: its steps make a profile that

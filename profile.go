@@ -84,7 +84,7 @@ func LoadProfile(path string, kinds ...channel.Kind) (Profile, error) {
 		Points: slices.Clone(pr.table.points), loaded: pr, kinds: kinds,
 	}
 	for _, a := range pr.alarms {
-		p.Alarms = append(p.Alarms, a.rule("", a.Point))
+		p.Alarms = append(p.Alarms, a.rules("", a.Point)...)
 	}
 	return p, nil
 }
@@ -228,6 +228,9 @@ func (p Profile) Rules(modelID string) []alarm.Rule {
 	rules := slices.Clone(p.Alarms)
 	for i := range rules {
 		rules[i].Model = modelID
+		if e := rules[i].Enable; e != nil {
+			rules[i].Enable = new(*e)
+		}
 	}
 	return rules
 }

@@ -107,7 +107,7 @@ func (l *linter) run() {
 		l.fail(loadPath{"points"}, "there are none")
 	}
 	l.drivers()
-	l.thresholds()
+	l.alarmRules()
 	for i, key := range l.layout.Accept {
 		if !l.accepted[key] {
 			l.fail(loadPath{"accept", i}, "%.80q: there is no such finding", key)
@@ -197,29 +197,6 @@ func (l *linter) drivers() {
 				l.point(i, a.Field, "%s", a.Text)
 			} else {
 				l.fail(at, "%s", a.Text)
-			}
-		}
-	}
-}
-
-// thresholds looks for alarms that can never be.
-func (l *linter) thresholds() {
-	for i, a := range l.layout.Alarms {
-		at := l.table.index[l.byName[a.Point]]
-		p := loadPath{"alarms", i}
-		if _, ok := l.byName[a.Point]; !ok || l.table.broken[at] {
-			continue
-		}
-		point := l.table.points[at]
-		if point.Text {
-			l.fail(p.with("point"), "%s is a text, which has no number to compare", a.Point)
-		}
-		if a.Message == "" {
-			l.fail(p, "message: missing: say in words what is wrong")
-		}
-		for _, d := range l.advisers {
-			if lo, hi, ok := d.Plausible(point.ID); ok && (a.Threshold < lo || a.Threshold > hi) {
-				l.fail(p.with("threshold"), "%v is outside of what the address of %s takes for plausible, %v to %v", a.Threshold, a.Point, lo, hi)
 			}
 		}
 	}

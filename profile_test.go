@@ -100,6 +100,50 @@ func TestLintProfile(t *testing.T) {
 		{"accept", head + "drivers: {virtual: }\npoints: []\naccept: [1.unit]\nscans: {slow: 1m}\n", "", []string{
 			"x.yaml:7: warning: points: there are none", "x.yaml:8: warning: accept[0]: \"1.unit\": there is no such finding",
 			"x.yaml:9: warning: scans.slow: no point has this scan class"}},
+		{"alarms", head + `drivers: {modbus-tcp: }
+scan: 2s
+scans: {slow: 1m}
+points:
+  - {id: 1, name: a, address: "holding:0:int16 range=0..100", unit: V}
+  - {id: 2, name: b, address: "holding:1:int16 range=-50..50", unit: A, scan: slow}
+  - {id: 3, name: flags, address: "holding:2:uint16 range=0..255", kind: signal, labels: {0: none}}
+  - {id: 4, name: scaled, address: "holding:3:uint16", kind: signal, labels: {0: none}, scale: 0.5}
+  - {id: 5, name: serial, address: "holding:200:string9", text: true, scan: once}
+alarms:
+  - {id: a, point: a, operator: in_range, threshold: 101, high: 200, message: m}
+  - {id: b, point: a, operator: out_of_range, threshold: 0, high: 100, message: m}
+  - {id: c, point: a, operator: in_range, threshold: 50, high: 200, hysteresis: 1, message: m}
+  - {id: d, point: a, operator: deviation, threshold: 150, reference: b, message: m}
+  - {id: e, point: a, operator: rate, threshold: 10, window: 10s, message: m}
+  - {id: f, point: a, operator: rate, threshold: 9, message: m}
+  - {id: g, point: flags, operator: bit_set, threshold: 8, message: m}
+  - {id: h, point: flags, operator: bit_clear, threshold: 8, message: m}
+  - {id: i, point: scaled, operator: bit_set, threshold: 2, hysteresis: 1, message: m}
+  - {id: j, point: serial, operator: stale, message: m}
+  - {id: k, point: serial, operator: change, message: m}
+  - {id: l, point: a, limits: {hihi: 110, hi: 90, lo: 10, lolo: -1}, message: m}
+  - {id: m, point: a, operator: change, message: m, enable: {point: b, operator: ">", threshold: 51}}
+  - {id: n, point: a, operator: change, message: m, enable: {point: serial, operator: ">", threshold: 5}}
+  - {id: o, point: b, operator: ">", threshold: 5, count: 3, window: 3m, message: m}
+  - {id: p, point: b, operator: ">", threshold: 5, count: 3, window: 4m, message: m}
+  - {id: q, point: a, operator: deviation, threshold: 5, reference: serial, message: m}
+`, "", []string{
+			"x.yaml:16: warning: alarms[0].threshold: 101 to high, 200, is outside of what the address of a takes for plausible, 0 to 100",
+			"x.yaml:17: warning: alarms[1].threshold: 0 to high, 100, has all that the address of a takes for plausible, 0 to 100",
+			"x.yaml:19: warning: alarms[3].reference: a is in \"V\" and b in \"A\"",
+			"x.yaml:19: warning: alarms[3].threshold: 150: what the addresses of a and b take for plausible differs by 150 at most",
+			"x.yaml:20: warning: alarms[4].threshold: 10 a second: within 10s what the address of a takes for plausible, 0 to 100, gives 10 at most",
+			"x.yaml:21: warning: alarms[5].window: 1s: a is read every 2s, so that no change is seen within it",
+			"x.yaml:22: warning: alarms[6].threshold: bit 8 is 256, which is outside of what the address of flags takes for plausible, up to 255",
+			"x.yaml:24: warning: alarms[8].hysteresis: has no meaning with bit_set",
+			"x.yaml:24: warning: alarms[8].operator: bit_set: scaled has a scale or an offset, so that its bits are not the device's",
+			"x.yaml:26: warning: alarms[10].point: serial is a text, which has no number to compare",
+			"x.yaml:27: warning: alarms[11].limits.hihi: 110 is outside of what the address of a takes for plausible, 0 to 100",
+			"x.yaml:27: warning: alarms[11].limits.lolo: -1 is outside of what the address of a takes for plausible, 0 to 100",
+			"x.yaml:28: warning: alarms[12].enable.threshold: 51 is outside of what the address of b takes for plausible, -50 to 50",
+			"x.yaml:29: warning: alarms[13].enable.point: serial is a text, which has no number to compare",
+			"x.yaml:30: warning: alarms[14].window: 3m0s: b is read every 1m0s, so that a count of 3 takes 4m0s at least",
+			"x.yaml:32: warning: alarms[16].reference: serial is a text, which has no number to compare"}},
 		{"modbus", head + `drivers: {modbus-tcp: , modbus-rtu: {baud: 300}, modbus-tpc: }
 points:
   - {id: 1, name: a, address: "holding:1:float32", unit: V}

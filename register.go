@@ -126,10 +126,14 @@ func (e *Engine) removeChannel(id string) error {
 }
 
 // RegisterAlarm adds an alarm rule, or replaces the one of the same id at the
-// same point.
+// same point. What it looks at, points or a channel, may come later: Problems
+// names what is not there.
 func (e *Engine) RegisterAlarm(r alarm.Rule) error {
 	if err := r.Validate(); err != nil {
 		return err
+	}
+	if r.Enable != nil {
+		r.Enable = new(*r.Enable)
 	}
 	return e.change("alarm:"+alarmKey(r), func() { put(&e.registry, &e.registry.alarms, alarmKey(r), r) }, func(ctx context.Context) error {
 		return errors.Join(e.plane.PutAlarmRule(ctx, r), e.plane.Remember(ctx, e.cfg.Engine, "alarm:"+alarmKey(r)))

@@ -108,14 +108,17 @@ func applyTemplate(t model.Template, bases []string, m model.Instance) (model.In
 	}
 	var rules []alarm.Rule
 	for _, id := range slices.Sorted(maps.Keys(t.Alarms)) {
-		a := t.Alarms[id]
-		_, calculated := m.Calculations[a.Point]
-		_, info := m.Points[a.Point]
-		if _, bound := boundKind(m, a.Point); absent[a.Point] || !calculated && !bound && !info {
-			continue
+		before := len(faults)
+		of, err := t.Alarms[id].Rules(id, m.ID, func(field, text string) float64 { return constant("alarm "+id+": "+field, text) }, func(name string) bool {
+			_, calculated := m.Calculations[name]
+			_, info := m.Points[name]
+			_, bound := boundKind(m, name)
+			return absent[name] || !calculated && !bound && !info
+		})
+		if err != nil && !incomplete && len(faults) == before && model.ValidID(m.ID) {
+			fail(loadText(err), "template")
 		}
-		rules = append(rules, alarm.Rule{ID: id, Model: m.ID, Point: a.Point, Operator: a.Operator, Severity: a.Severity, Message: a.Message,
-			Disabled: a.Disabled, Threshold: constant("alarm "+id+": threshold", a.Threshold), Hysteresis: constant("alarm "+id+": hysteresis", a.Hysteresis)})
+		rules = append(rules, of...)
 	}
 	return m, rules, faults
 }
@@ -281,8 +284,14 @@ func extendTemplate(t, base model.Template) (whole model.Template, unknown []str
 		if _, own := t.Alarms[id]; own || out[id] {
 			return true
 		}
-		return out[base.Alarms[id].Point]
+		return out[base.Alarms[id].Point] || out[base.Alarms[id].Reference]
 	})
+	for id, a := range whole.Alarms {
+		if _, own := t.Alarms[id]; !own && a.Enable != nil && a.Enable.Model == "" && out[a.Enable.Point] {
+			a.Enable = nil
+			whole.Alarms[id] = a
+		}
+	}
 	if whole.Title == "" {
 		whole.Title = base.Title
 	}

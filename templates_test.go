@@ -90,7 +90,17 @@ func TestLibrary(t *testing.T) {
 		}
 		all, rules, err := lib.Instance(full)
 		require.NoError(t, err)
-		require.Len(t, rules, len(whole.Alarms))
+		ids := map[string]bool{}
+		for _, r := range rules {
+			ids[r.ID] = true
+			require.NotEmpty(t, r.Message, "%s: %s", name, r.ID)
+		}
+		require.Len(t, ids, len(rules), "%s: two alarms of one id", name)
+		for id, a := range whole.Alarms {
+			if a.Limits == nil {
+				require.True(t, ids[id], "%s: %s", name, id)
+			}
+		}
 		require.Equal(t, slices.Sorted(maps.Keys(whole.Calculations)), slices.Sorted(maps.Keys(all.Calculations)))
 	}
 }
@@ -101,7 +111,7 @@ func TestTemplateInstance(t *testing.T) {
 templates:
   my_pcs:
     extends: pcs
-    without: [reactive_power_setpoint, over_temperature, rated_reactive_power]
+    without: [reactive_power_setpoint, over_temperature, overheated, rated_reactive_power]
     properties:
       rated_power: {unit: kW, default: 50}
     measurements:
@@ -137,7 +147,7 @@ templates:
 		Controls: map[string]string{"power_setpoint": "1:4"}})
 	require.NoError(t, err)
 	require.Equal(t, []string{"pcs"}, m.Bases)
-	require.Equal(t, map[string]float64{"rated_power": 50, "temperature_limit": 60}, m.Properties)
+	require.Equal(t, map[string]float64{"rated_power": 50, "temperature_limit": 60, "dc_voltage_low": 0}, m.Properties)
 	require.Equal(t, -50.0, *m.Points["power_setpoint"].Min)
 	require.Equal(t, 25.0, *m.Points["power_setpoint"].Max)
 	require.Equal(t, []string{"discharged_energy", "half", "load_factor"}, slices.Sorted(maps.Keys(m.Calculations)),
@@ -164,6 +174,106 @@ templates:
 		require.ErrorIs(t, err, model.ErrInvalid)
 		require.ErrorContains(t, err, want)
 	}
+}
+
+// Alarms of a template may look at its other points, and limits are computed.
+func TestTemplateAlarms(t *testing.T) {
+	t.Parallel()
+	lib, err := LoadTemplates(writeTemplates(t, `
+templates:
+  drive:
+    properties:
+      rated: {unit: rpm, default: 1500}
+    measurements:
+      speed: {unit: rpm}
+      wanted: {unit: rpm, optional: true}
+      voltage: {unit: V}
+    signals:
+      running: {optional: true}
+    alarms:
+      speed: {point: speed, limits: {hihi: 1.2 * rated, hi: 1.1 * rated}, hysteresis: 0.02 * rated, on_delay: 2s}
+      far: {point: speed, operator: deviation, threshold: 0.1 * rated, reference: wanted, on_delay: 10s, enable: {point: running, operator: "==", threshold: 1}}
+      voltage_low: {point: voltage, operator: "<", threshold: 360, enable: {point: running, operator: "==", threshold: rated / 1500}, latch: true}
+  slow_drive:
+    extends: drive
+    without: [running]
+    measurements: {load: {unit: "%"}}
+    alarms:
+      load: {point: load, operator: out_of_range, threshold: 0, high: rated / 10}
+`))
+	require.NoError(t, err)
+	running := &model.AlarmEnable{Point: "running", Operator: model.Equal, Threshold: 1}
+	far := model.AlarmRule{ID: "far", Model: "d", Point: "speed", Operator: model.Deviation, Threshold: 150, Reference: "wanted", OnDelay: 10 * time.Second, Enable: running}
+	limit := func(id string, threshold float64, s model.Severity) model.AlarmRule {
+		return model.AlarmRule{ID: id, Model: "d", Point: "speed", Operator: model.Above, Threshold: threshold, Hysteresis: 30, OnDelay: 2 * time.Second, Severity: s}
+	}
+	low := model.AlarmRule{ID: "voltage_low", Model: "d", Point: "voltage", Operator: model.Below, Threshold: 360, Enable: running, Latch: true}
+	m := model.Instance{ID: "d", Template: "drive", Measurements: map[string]string{"speed": "1:1", "wanted": "1:2", "voltage": "1:3"}, Signals: map[string]string{"running": "1:4"}}
+	_, rules, err := lib.Instance(m)
+	require.NoError(t, err)
+	hihi, hi := limit("speed_hihi", 1800, model.Critical), limit("speed_hi", 1650, model.High)
+	hi.Threshold = rules[2].Threshold // 1.1 is not in binary
+	require.InDelta(t, 1650, hi.Threshold, 1e-9)
+	require.Equal(t, []model.AlarmRule{far, hihi, hi, low}, rules)
+
+	m.Signals = nil
+	delete(m.Measurements, "wanted")
+	_, rules, err = lib.Instance(m)
+	require.NoError(t, err)
+	low.Enable = nil
+	require.Equal(t, []model.AlarmRule{hihi, hi, low}, rules, "without what to compare with; what cannot be enabled counts always")
+
+	m.Template, m.Measurements["load"] = "slow_drive", "1:5"
+	m.Measurements["wanted"] = "1:2"
+	_, rules, err = lib.Instance(m)
+	require.NoError(t, err)
+	far.Enable = nil
+	require.Equal(t, []model.AlarmRule{far, {ID: "load", Model: "d", Point: "load", Operator: model.OutOfRange, High: 150}, hihi, hi, low}, rules)
+
+	m.Properties = map[string]float64{"rated": -1500}
+	_, _, err = lib.Instance(m)
+	require.ErrorIs(t, err, model.ErrInvalid)
+	for _, want := range []string{"alarm rule far of d:speed: threshold -150: a deviation has no sign", "alarm rule load of d:load: high -150: want a number that is not below the threshold",
+		"alarm rule speed of d:speed: limits: hi -1650.0000000000002: is not below hihi -1800"} {
+		require.ErrorContains(t, err, want)
+	}
+}
+
+// What is low because the device stands still is no alarm.
+func TestLibraryAlarmsWhileRunning(t *testing.T) {
+	t.Parallel()
+	lib, err := LoadTemplates()
+	require.NoError(t, err)
+	rules := func(template string, properties map[string]float64) map[string]model.AlarmRule {
+		whole, _ := lib.Template(template)
+		m := fullInstance(whole)
+		maps.Copy(m.Properties, properties)
+		_, list, err := lib.Instance(m)
+		require.NoError(t, err)
+		byID := map[string]model.AlarmRule{}
+		for _, r := range list {
+			byID[r.ID] = r
+		}
+		return byID
+	}
+	running := &model.AlarmEnable{Point: "running", Operator: model.Equal, Threshold: 1}
+	diesel := rules("diesel", nil)
+	for _, id := range []string{"oil_low", "terminal_voltage_hihi", "terminal_voltage_lolo", "terminal_frequency_lo"} {
+		require.Equal(t, running, diesel[id].Enable, id)
+		require.Equal(t, 10*time.Second, diesel[id].OnDelay, id)
+	}
+	require.Nil(t, diesel["fuel_low"].Enable)
+	require.InDelta(t, 340, diesel["terminal_voltage_lolo"].Threshold, 1e-9)
+	require.Equal(t, model.Critical, diesel["terminal_voltage_lolo"].Severity)
+	require.Equal(t, model.High, diesel["terminal_voltage_lo"].Severity)
+
+	require.Equal(t, -1e6, rules("pcs", nil)["dc_under_voltage"].Threshold, "not known: it can never be")
+	known := rules("pcs", map[string]float64{"dc_voltage_low": 600})["dc_under_voltage"]
+	require.Equal(t, 600.0, known.Threshold)
+	require.Equal(t, running, known.Enable)
+	heats := rules("bms", map[string]float64{"temperature_rise": 6})["heats_up"]
+	require.Equal(t, model.AlarmRule{ID: "heats_up", Model: "m", Point: "temperature_max", Operator: model.Rate, Threshold: 0.1, Window: time.Minute,
+		Severity: model.Critical, Message: "Battery heats up fast"}, heats)
 }
 
 func TestNarrow(t *testing.T) {

@@ -65,20 +65,6 @@ type TemplatePoint struct {
 	Labels map[int]string `yaml:"labels"`
 }
 
-// TemplateAlarm is an alarm rule that instances of a template have by default.
-type TemplateAlarm struct {
-	// Point is the name of the point that is watched. Required.
-	Point    string   `yaml:"point"`
-	Operator Operator `yaml:"operator"`
-	// Threshold and Hysteresis are expressions. Threshold is required.
-	Threshold  string   `yaml:"threshold"`
-	Hysteresis string   `yaml:"hysteresis"`
-	Severity   Severity `yaml:"severity"`
-	Message    string   `yaml:"message"`
-	// Disabled rules raise nothing.
-	Disabled bool `yaml:"disabled"`
-}
-
 // Calculation is a point of a model that is computed of others.
 type Calculation struct {
 	// Expression is what package calc describes. Required.
@@ -192,16 +178,8 @@ func (t Template) Validate() error {
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(t.Alarms)) {
-		a := t.Alarms[id]
-		if what, ok := seen[a.Point]; !ok || what == "property" {
-			return fmt.Errorf("%w: template %s: alarm %s: point %.80q: there is no such point", ErrInvalid, t.Name, id, a.Point)
-		}
-		r := AlarmRule{ID: id, Model: t.Name, Point: a.Point, Operator: a.Operator, Severity: a.Severity, Message: a.Message}
-		if err := r.Validate(); err != nil {
-			return fmt.Errorf("template %s: %w", t.Name, err)
-		}
-		if a.Threshold == "" {
-			return fmt.Errorf("%w: template %s: alarm %s: the threshold is missing", ErrInvalid, t.Name, id)
+		if err := t.validateAlarm(id, seen); err != nil {
+			return err
 		}
 	}
 	return t.validatePolicies(seen)

@@ -106,12 +106,20 @@ var glance = map[string]string{
 
 // Alarms returns the demo's alarm rules.
 func Alarms() []alarm.Rule {
-	return []alarm.Rule{
+	rules := []alarm.Rule{
 		{ID: "over_temperature", Model: "bms1", Point: "temperature_max", Operator: model.Above, Threshold: 60,
 			Hysteresis: 10, Severity: model.High, Message: "Battery too hot"},
 		{ID: "low_charge", Model: "bms1", Point: "soc", Operator: model.Below, Threshold: 5, Hysteresis: 2,
 			Severity: model.Medium, Message: "Battery nearly empty"},
 	}
+	heat := model.AlarmLimits{HiHi: new(39.0), Hi: new(35.0)}
+	rules = append(rules, heat.Rules(alarm.Rule{ID: "heat", Model: "weather1", Point: "ambient_temperature", Hysteresis: 2, OnDelay: time.Minute,
+		Severity: model.Low, Message: "Hot outside"})...)
+	for _, c := range Channels(func(string) string { return "127.0.0.1:502" }) {
+		rules = append(rules, alarm.Rule{ID: "offline", Model: model.AlarmModelChannel, Point: c.ID, Operator: model.IsOffline,
+			OnDelay: 30 * time.Second, Severity: model.High})
+	}
+	return rules
 }
 
 // Rules returns the demo's rules.
