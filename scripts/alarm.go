@@ -3,10 +3,8 @@ package scripts
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 
 	"github.com/voltageems/voltage/model"
 )
@@ -59,53 +57,4 @@ func (p *Plane) AlarmRules(ctx context.Context, modelID, point string) ([]model.
 	}
 	slices.SortFunc(list, func(a, b model.AlarmRule) int { return cmp.Compare(a.ID, b.ID) })
 	return list, nil
-}
-
-// parseAlarmRule reads a stored rule as any program may have written it: ids
-// come from the key, and the numbers may be texts.
-func parseAlarmRule(modelID, point, id, text string) (model.AlarmRule, error) {
-	var stored struct {
-		Operator   model.Operator `json:"operator"`
-		Threshold  looseNumber    `json:"threshold"`
-		Hysteresis looseNumber    `json:"hysteresis"`
-		Severity   model.Severity `json:"severity"`
-		Message    string         `json:"message"`
-		Disabled   bool           `json:"disabled"`
-	}
-	if err := json.Unmarshal([]byte(text), &stored); err != nil {
-		return model.AlarmRule{}, fmt.Errorf("%w: alarm rule %.64q of %s:%s: %w", model.ErrInvalid, id, modelID, point, err)
-	}
-	if !stored.Threshold.given {
-		return model.AlarmRule{}, fmt.Errorf("%w: alarm rule %.64q of %s:%s: no threshold", model.ErrInvalid, id, modelID, point)
-	}
-	r := model.AlarmRule{
-		ID: id, Model: modelID, Point: point, Operator: stored.Operator, Threshold: stored.Threshold.value,
-		Hysteresis: stored.Hysteresis.value, Severity: stored.Severity, Message: stored.Message, Disabled: stored.Disabled,
-	}.WithDefaults()
-	return r, r.Validate()
-}
-
-// looseNumber is a JSON number, or a text with a number in it.
-type looseNumber struct {
-	value float64
-	given bool
-}
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (n *looseNumber) UnmarshalJSON(b []byte) error {
-	if string(b) == "null" {
-		return nil
-	}
-	s := string(b)
-	if s[0] == '"' {
-		if err := json.Unmarshal(b, &s); err != nil {
-			return err
-		}
-	}
-	v, err := strconv.ParseFloat(s, 64)
-	if err != nil {
-		return fmt.Errorf("%.40q is not a number", s)
-	}
-	n.value, n.given = v, true
-	return nil
 }
