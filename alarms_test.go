@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -186,5 +187,41 @@ func TestAlarmRulesAtRunTime(t *testing.T) {
 		n, err := eng.AcknowledgeAll(ctx, alarm.Query{Severities: []model.Severity{model.High}}, "ann", "")
 		require.NoError(t, err)
 		require.Zero(t, n)
+	})
+}
+
+// Delays end and dead channels are noticed though no sample comes any more.
+func TestAlarmsInTime(t *testing.T) {
+	t.Parallel()
+	stores(t, func(t *testing.T, store scripts.StoreConfig, _ *storetest.Server) {
+		ctx := t.Context()
+		eng := alarmSite(t, storetest.Site(t), store)
+		require.NoError(t, eng.RegisterAlarm(alarm.Rule{ID: "later", Model: "bms1", Point: "temperature", Operator: model.Above, Threshold: 60, OnDelay: 300 * time.Millisecond}))
+		require.NoError(t, eng.RegisterAlarm(alarm.Rule{ID: "gone", Model: model.AlarmModelChannel, Point: "away", Operator: model.IsOffline, OnDelay: 100 * time.Millisecond}))
+		require.NoError(t, eng.RegisterChannel(channel.Config{ID: "away", Points: []model.Point{{ID: "1"}}, Disabled: true}))
+		require.NoError(t, eng.Start(ctx))
+		t.Cleanup(func() { require.NoError(t, eng.Stop(context.Background())) })
+		push(t, eng, 61)
+		raised := func(rule string) func() bool {
+			return func() bool {
+				list, err := eng.QueryAlarms(ctx, alarm.Query{Rule: rule, States: []alarm.Status{model.AlarmActive}})
+				return err == nil && len(list) == 1
+			}
+		}
+		eventually(t, "the delay ends", raised("later"))
+		eventually(t, "nobody runs the channel", raised("gone"))
+		c, err := eng.AlarmCounts(ctx)
+		require.NoError(t, err)
+		require.Equal(t, 3, c.Open)
+		n, err := eng.AcknowledgeAll(ctx, alarm.Query{Model: "bms1"}, "ann", "")
+		require.NoError(t, err)
+		require.Equal(t, 2, n)
+
+		a, err := eng.ShelveAlarm(ctx, alarm.Ref("bms1", "temperature", "later"), "ann", "works", time.Hour)
+		require.NoError(t, err)
+		require.Equal(t, model.Shelved, a.Suppression)
+		list, err := eng.UnannouncedAlarms(ctx)
+		require.NoError(t, err)
+		require.Len(t, list, 1)
 	})
 }
