@@ -349,7 +349,7 @@ func TestNothingOfOneSiteTouchesAnother(t *testing.T) {
 	t.Parallel()
 	list, err := scripts.Scripts()
 	require.NoError(t, err)
-	require.Len(t, list, 8)
+	require.Len(t, list, 9)
 	for _, s := range list {
 		require.Len(t, s.SHA, 40)
 		require.Regexp(t, `^\d+\.\d+\.\d+\+[0-9a-f]{8}$`, s.Version)
