@@ -46,7 +46,7 @@ func TestETag(t *testing.T) {
 	w := do(h, "GET", "/models/meter/values", "", "If-None-Match", tag)
 	require.Equal(t, 200, w.Code)
 	require.NotEqual(t, tag, w.Header().Get("ETag"))
-	for _, target := range []string{"/models/none/values", "/alarms?state=closed"} {
+	for _, target := range []string{"/models/none/values", "/alarms?state=x"} {
 		w := do(h, "GET", target, "", "If-None-Match", "*")
 		require.GreaterOrEqual(t, w.Code, 400, target)
 		require.Empty(t, w.Header().Get("ETag"), target)
@@ -62,7 +62,7 @@ func TestKeptAnswers(t *testing.T) {
 	site.kept = map[scripts.Answer][]byte{}
 	h := newHandler(t, site, nil)
 	first := map[string]string{}
-	kept := []string{"/models", "/models/meter/values", "/models/pv/values", "/alarms", "/alarms?state=active", "/alarms?state=cleared"}
+	kept := []string{"/models", "/models/meter/values", "/models/pv/values", "/alarms", "/alarms?state=active", "/alarms?state=cleared", "/alarms?state=latched"}
 	built := []string{"/alarms?model=meter", "/alarms?state=active&severity=low", "/models/meter"}
 	for _, target := range append(kept, built...) {
 		first[target] = do(h, "GET", target, "").Body.String()
