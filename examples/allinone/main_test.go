@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -111,13 +113,25 @@ func TestProgram(t *testing.T) {
 	})
 }
 
+// listen takes a port that nobody else takes when it is given up for the program: it
+// is below those that the system gives to whoever asks for any, as the simulated
+// devices do.
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	for range 100 {
+		if l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 20000+rand.IntN(10000))); err == nil {
+			return l
+		}
+	}
+	t.Fatal("there is no free port")
+	return nil
+}
+
 func tryProgram(t *testing.T, cmd *exec.Cmd, env string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
+	l := listen(t)
 	addr := l.Addr().String()
 	require.NoError(t, l.Close())
-	taken, err := net.Listen("tcp", "127.0.0.1:0") // the site runs although this port is taken
-	require.NoError(t, err)
+	taken := listen(t) // the site runs although this port is taken
 	t.Cleanup(func() { _ = taken.Close() })
 	served := strings.HasSuffix(t.Name(), "embedded") // here it is free
 	if served {

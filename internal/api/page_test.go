@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -48,7 +49,7 @@ func startBrowser(t *testing.T) *browser {
 		}
 		t.Skip("no Chromium on this machine: the page is not tried in a browser")
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	cmd := exec.CommandContext(ctx, path, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage",
 		"--user-data-dir="+t.TempDir(), "--remote-debugging-port=0", "about:blank")
@@ -57,14 +58,17 @@ func startBrowser(t *testing.T) *browser {
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
 	b := &browser{t: t, ctx: ctx}
-	address := make(chan string, 1)
+	address, gone := make(chan string, 1), make(chan struct{})
 	go func() {
+		defer close(gone)
 		for lines := bufio.NewScanner(stderr); lines.Scan(); {
 			if _, url, ok := strings.Cut(lines.Text(), "DevTools listening on "); ok {
 				address <- url
+				break
 			}
 		}
 		close(address)
+		_, _ = io.Copy(io.Discard, stderr)
 	}()
 	t.Cleanup(func() {
 		if b.conn != nil {
@@ -72,6 +76,11 @@ func startBrowser(t *testing.T) *browser {
 			_ = b.conn.Write(ctx, websocket.MessageText, fmt.Appendf(nil, `{"id":%d,"method":"Browser.close"}`, b.id))
 			_ = b.conn.CloseNow()
 		} else {
+			cancel()
+		}
+		select {
+		case <-gone: // the last of its processes, which may still write into its folder
+		case <-time.After(20 * time.Second):
 			cancel()
 		}
 		_ = cmd.Wait()
@@ -84,20 +93,14 @@ func startBrowser(t *testing.T) *browser {
 	require.NoError(t, err)
 	conn.SetReadLimit(64 << 20)
 	b.conn = conn
-	var targets struct {
-		TargetInfos []struct{ TargetID, Type string }
-	}
-	b.call("Target.getTargets", nil, &targets)
-	for _, target := range targets.TargetInfos {
-		if target.Type == "page" {
-			tab, _, err := websocket.Dial(ctx, "ws://"+host+"/devtools/page/"+target.TargetID, nil)
-			require.NoError(t, err)
-			tab.SetReadLimit(64 << 20)
-			_ = conn.CloseNow()
-			b.conn = tab
-			break
-		}
-	}
+	// A tab of its own: that of the start may not be there yet.
+	var target struct{ TargetID string }
+	b.call("Target.createTarget", map[string]any{"url": "about:blank"}, &target)
+	tab, _, err := websocket.Dial(ctx, "ws://"+host+"/devtools/page/"+target.TargetID, nil)
+	require.NoError(t, err)
+	tab.SetReadLimit(64 << 20)
+	_ = conn.CloseNow()
+	b.conn = tab
 	for _, domain := range []string{"Page", "Runtime", "Log"} {
 		b.call(domain+".enable", nil, nil)
 	}
@@ -106,6 +109,12 @@ func startBrowser(t *testing.T) *browser {
 
 // call sends one request and waits for its answer.
 func (b *browser) call(method string, params map[string]any, result any) {
+	b.t.Helper()
+	require.Empty(b.t, b.ask(method, params, result), method)
+}
+
+// ask is call for what may be refused; it returns why, or nothing.
+func (b *browser) ask(method string, params map[string]any, result any) string {
 	b.t.Helper()
 	b.id++
 	body, err := json.Marshal(map[string]any{"id": b.id, "method": method, "params": params})
@@ -118,7 +127,7 @@ func (b *browser) call(method string, params map[string]any, result any) {
 			ID     int
 			Method string
 			Result json.RawMessage
-			Error  json.RawMessage
+			Error  struct{ Message string }
 		}
 		require.NoError(b.t, json.Unmarshal(body, &answer))
 		switch {
@@ -126,36 +135,70 @@ func (b *browser) call(method string, params map[string]any, result any) {
 			!strings.Contains(string(body), "status of 422"): // the command that is to be refused
 			b.errors = append(b.errors, string(body))
 		case answer.ID == b.id:
-			require.Empty(b.t, answer.Error, string(answer.Error))
-			if result != nil {
+			if answer.Error.Message == "" && result != nil {
 				require.NoError(b.t, json.Unmarshal(answer.Result, result))
 			}
-			return
+			return answer.Error.Message
 		}
 	}
 }
 
-// eval runs JavaScript in the page and returns its value as text.
-func (b *browser) eval(script string) string {
+// interrupted are the errors of an evaluation during which the page was left.
+var interrupted = []string{"Inspected target navigated or closed", "Execution context was destroyed",
+	"Cannot find context with specified id", "Cannot find default execution context"}
+
+// try runs JavaScript in the page and returns its value as text, and false when the
+// page was left meanwhile: the script may have run or not.
+func (b *browser) try(script string) (string, bool) {
 	b.t.Helper()
 	var answer struct {
 		Result           struct{ Value any }
 		ExceptionDetails json.RawMessage
 	}
-	b.call("Runtime.evaluate", map[string]any{"expression": script, "returnByValue": true, "awaitPromise": true}, &answer)
+	failed := b.ask("Runtime.evaluate", map[string]any{"expression": script, "returnByValue": true, "awaitPromise": true}, &answer)
+	for _, text := range interrupted {
+		if strings.HasPrefix(failed, text) {
+			return "", false
+		}
+	}
+	require.Empty(b.t, failed, script)
 	require.Empty(b.t, answer.ExceptionDetails, string(answer.ExceptionDetails))
-	return fmt.Sprint(answer.Result.Value)
+	return fmt.Sprint(answer.Result.Value), true
 }
 
-// wait waits until a JavaScript condition is true.
+// eval is try in a page that stays.
+func (b *browser) eval(script string) string {
+	b.t.Helper()
+	value, ok := b.try(script)
+	require.True(b.t, ok, "the page was left: "+script)
+	return value
+}
+
+// wait waits until a JavaScript condition is true, in this page or in the one that
+// takes its place.
 func (b *browser) wait(condition string) {
 	b.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); b.eval("(() => { try { return !!("+condition+"); } catch { return false; } })()") != "true"; {
+	script := "(() => { try { return !!(" + condition + "); } catch { return false; } })()"
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		if value, _ := b.try(script); value == "true" {
+			return
+		}
 		if time.Now().After(deadline) {
-			require.Fail(b.t, "never true: "+condition, b.eval("document.body.innerText"))
+			text, _ := b.try("document.body && document.body.innerText")
+			require.Fail(b.t, "never true: "+condition, text)
 		}
 		<-time.After(20 * time.Millisecond)
 	}
+}
+
+// leave runs JavaScript that makes the page load anew, and waits for the new one.
+// The old page never answers the evaluation, so that it always ends as the page does.
+func (b *browser) leave(script string) {
+	b.t.Helper()
+	b.eval(`document.documentElement.dataset.before = '1'`) // to tell it from the new one
+	_, stayed := b.try(`new Promise(() => { ` + script + ` })`)
+	require.False(b.t, stayed, "the page stays: "+script)
+	b.wait(`!document.documentElement.dataset.before`)
 }
 
 // shot writes a picture of the whole page into the folder that the variable
@@ -227,7 +270,7 @@ func TestPageInBrowser(t *testing.T) {
 	b.eval(`(() => { document.getElementById('operator').value = 'anna'; const f = ` + form + `; f.querySelector('input').value = '25.5'; f.requestSubmit(); })()`)
 	b.wait(form + `.querySelector('.chip.verified')`)
 	site.set(func() { assert.Equal(t, 25.5, site.last.Value); assert.Equal(t, "anna", site.last.User) })
-	assert.Contains(t, b.eval(`document.getElementById('commands').innerText`), "verified")
+	b.wait(`document.getElementById('commands').innerText.includes('verified')`)
 	site.set(func() { site.end, site.onSubmit = model.CommandRejected, nil })
 	b.eval(`(() => { const f = ` + form + `; f.querySelector('input').value = '9999'; f.requestSubmit(); })()`)
 	b.wait(form + `.querySelector('.chip.rejected')`)
@@ -279,9 +322,9 @@ func TestPageAsksForALogin(t *testing.T) {
 	assert.Equal(t, "0", b.eval(visible), "who reads only sees nothing to operate")
 	assert.Equal(t, "the viewer (viewer)", b.eval(`document.getElementById('who-name').textContent`))
 	b.shot("viewer-light", 1280, "light")
-	b.eval(`document.body.dataset.before = '1'; location.reload()`) // to tell the page from the one before
-	b.wait(`!document.body.dataset.before && ` + live)
-	b.eval(`document.getElementById('logout').click()`)
+	b.leave(`location.reload()`)
+	b.wait(live)
+	b.leave(`document.getElementById('logout').click()`)
 	b.wait(`document.getElementById('login')`)
 	login("operator")
 	b.wait(live)
@@ -289,7 +332,6 @@ func TestPageAsksForALogin(t *testing.T) {
 	form := `[...document.querySelectorAll('form')].find((f) => f.innerText.includes('Active power setpoint'))`
 	b.eval(`(() => { const f = ` + form + `; f.querySelector('input').value = '25.5'; f.requestSubmit(); })()`)
 	b.wait(form + `.querySelector('.chip')`)
-	b.wait(`true`)
 	require.Eventually(t, func() bool {
 		site.mu.Lock()
 		defer site.mu.Unlock()
