@@ -7,13 +7,14 @@ import (
 	"github.com/voltageems/voltage/scripts"
 )
 
-// alarms answers all open alarms, or those of a selection. What is asked for again
-// and again, all of them or all of one status, is kept between changes.
+// alarms answers all open alarms, or those of a selection. None of it is kept: that a
+// point loses its usable value changes its alarm's record and not the journal, which is
+// what tells of changes. Clients are spared the body of what they have (ETag).
 func (h *Handler) alarms(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := limited(r)
 	defer cancel()
 	if status, ok := plainQuery(r.URL.Query()); ok {
-		return h.cached(ctx, w, r, scripts.AlarmsAnswer(status), func() (any, error) {
+		return h.cached(ctx, w, r, scripts.Answer{}, func() (any, error) {
 			all, err := h.site.Alarms(ctx)
 			if err != nil {
 				return nil, err

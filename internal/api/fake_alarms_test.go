@@ -133,7 +133,13 @@ func (s *fakeSite) UnannouncedAlarms(context.Context) ([]model.Unannounced, erro
 
 func (s *fakeSite) Acknowledge(_ context.Context, id, by, comment string) (model.Alarm, error) {
 	return s.desk("Acknowledge", id, func(a *model.Alarm) error {
-		a.Status, a.AcknowledgedBy, a.Comment, a.Acknowledged = model.AlarmAcknowledged, by, comment, s.now
+		switch a.Status {
+		case model.AlarmActive:
+			a.Status = model.AlarmAcknowledged
+		case model.AlarmCleared:
+			a.Status = model.AlarmClosed
+		}
+		a.AcknowledgedBy, a.Comment, a.Acknowledged = by, comment, s.now
 		return nil
 	})
 }
@@ -141,7 +147,7 @@ func (s *fakeSite) Acknowledge(_ context.Context, id, by, comment string) (model
 func (s *fakeSite) AcknowledgeMany(ctx context.Context, ids []string, by, comment string) (changed int, err error) {
 	for _, id := range ids {
 		a, err := s.Alarm(ctx, id)
-		if err == nil && a.Status == model.AlarmActive {
+		if err == nil && a.Status != model.AlarmAcknowledged && (a.Status != model.AlarmLatched || a.Acknowledged.IsZero()) {
 			changed++
 			_, err = s.Acknowledge(ctx, id, by, comment)
 		}
