@@ -81,6 +81,14 @@ func TestKeptAnswers(t *testing.T) {
 type planeSite struct {
 	*fakeSite
 	plane *scripts.Plane
+	name  string
+}
+
+func (s planeSite) AlarmStore() (AlarmStore, error) { return s.plane, nil }
+
+func (s planeSite) JournalEnds(ctx context.Context) (alarms, commands string, err error) {
+	alarms, err = s.plane.AlarmJournalEnd(ctx)
+	return alarms, emptyJournal, err
 }
 
 func (s planeSite) Values(ctx context.Context, id string) (map[string]model.Value, error) {
@@ -101,7 +109,8 @@ func (s planeSite) Cached(ctx context.Context, a scripts.Answer, build func() ([
 func newPlaneSite(t testing.TB, client redis.UniversalClient, n int, ttl time.Duration) (planeSite, func(turn int)) {
 	t.Helper()
 	ctx := context.Background()
-	p, err := scripts.New(client, scripts.Options{Site: storetest.Site(t), CacheTTL: ttl})
+	name := storetest.Site(t)
+	p, err := scripts.New(client, scripts.Options{Site: name, CacheTTL: ttl})
 	require.NoError(t, err)
 	require.NoError(t, p.Prepare(ctx))
 	points, samples := make([]model.Point, n), make([]model.Sample, n)
@@ -116,7 +125,7 @@ func newPlaneSite(t testing.TB, client redis.UniversalClient, n int, ttl time.Du
 	lease, err := p.Acquire(ctx, "1001", "engine", time.Hour)
 	require.NoError(t, err)
 	w := p.NewWriter(lease, points)
-	return planeSite{newFakeSite(), p}, func(turn int) {
+	return planeSite{newFakeSite(), p, name}, func(turn int) {
 		for i := range samples {
 			samples[i].Value = float64(turn%1000)/8 + float64(i)
 		}
