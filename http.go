@@ -180,6 +180,28 @@ func (s site) AuditJournal(ctx context.Context, after string, limit int) ([]mode
 	return s.plane.AuditJournal(ctx, after, limit)
 }
 
+// AlarmStore is what the handler shows of alarms and does about them.
+func (s site) AlarmStore() (api.AlarmStore, error) {
+	if _, ok := s.running(); !ok {
+		return nil, ErrNotRunning
+	}
+	return alarmStore{s.plane, s.Engine}, nil
+}
+
+// alarmStore changes rules as the engine does, which then knows of it at once.
+type alarmStore struct {
+	*scripts.Plane
+	engine *Engine
+}
+
+func (s alarmStore) PutAlarmRule(ctx context.Context, r model.AlarmRule) error {
+	return s.engine.PutAlarmRule(ctx, r)
+}
+
+func (s alarmStore) DropAlarmRule(ctx context.Context, modelID, point, id string) error {
+	return s.engine.DropAlarmRule(ctx, modelID, point, id)
+}
+
 // ScriptStore is what the handler shows and changes of the scripts.
 func (s site) ScriptStore() (api.ScriptStore, error) {
 	if _, ok := s.running(); !ok {

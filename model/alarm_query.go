@@ -224,8 +224,8 @@ func AlarmEventColumns() []string {
 }
 
 // Row returns the entry as texts for a table, such as a CSV file. Times are RFC
-// 3339 in UTC with milliseconds. What a person wrote has an apostrophe before it
-// where a spreadsheet would take it for a formula.
+// 3339 in UTC with milliseconds. A text has an apostrophe before it where a spreadsheet
+// would take it for a formula: other programs and people write them.
 func (e AlarmEvent) Row() []string {
 	at := func(t time.Time) string {
 		if t.IsZero() {
@@ -234,13 +234,13 @@ func (e AlarmEvent) Row() []string {
 		return t.UTC().Format("2006-01-02T15:04:05.000Z")
 	}
 	plain := func(s string) string {
-		if s != "" && strings.ContainsRune("=+-@", rune(s[0])) {
+		if s != "" && strings.ContainsRune("=+-@\t\r", rune(s[0])) {
 			return "'" + s
 		}
 		return s
 	}
 	number := func(v float64) string { return fmt.Sprintf("%.6f", v) }
-	return []string{e.Position, at(e.Time), at(e.DeviceTime), string(e.Transition), e.Alarm, e.Model, e.Point, e.Rule,
-		string(e.Severity), string(e.Status), string(e.Suppression), number(e.Value), number(e.Threshold),
+	return []string{e.Position, at(e.Time), at(e.DeviceTime), plain(string(e.Transition)), plain(e.Alarm), plain(e.Model), plain(e.Point), plain(e.Rule),
+		plain(string(e.Severity)), plain(string(e.Status)), plain(string(e.Suppression)), number(e.Value), number(e.Threshold),
 		plain(e.Message), plain(e.By), plain(e.Comment)}
 }

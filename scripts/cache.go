@@ -59,7 +59,7 @@ func AlarmsAnswer(status model.AlarmStatus) Answer {
 	switch status {
 	case "":
 		return Answer{name: "api:alarms:all", depends: onAlarms}
-	case model.AlarmActive, model.AlarmAcknowledged, model.AlarmCleared:
+	case model.AlarmActive, model.AlarmAcknowledged, model.AlarmCleared, model.AlarmLatched:
 		return Answer{name: "api:alarms:state=" + string(status), depends: onAlarms}
 	}
 	return Answer{}

@@ -400,6 +400,9 @@ func (d *description) describes(rt route, status string) bool {
 	return op["responses"].(object)[status] != nil
 }
 
+// hotRule is a rule that the fake site has, with an open alarm.
+const hotRule = "/alarm-rules/bms1/temperature_max/hot"
+
 // Every status that is described is one that the route gives, and no other.
 func TestEveryDescribedStatus(t *testing.T) {
 	t.Parallel()
@@ -415,6 +418,13 @@ func TestEveryDescribedStatus(t *testing.T) {
 		"demand": {target: "/channels/1001/read", body: `{"points":["1"]}`},
 		"model":  {target: "/models/pv"}, "modelValues": {target: "/models/pv/values"},
 		"alarm": {target: "/alarms/2"}, "acknowledgeAlarm": {target: "/alarms/2/ack"}, "closeAlarm": {target: "/alarms/2/close"},
+		"resetAlarm":        {target: "/alarms/2/reset", change: func(s *fakeSite) { s.alarms[0].Status = model.AlarmLatched }},
+		"acknowledgeAlarms": {body: `{"ids":["2"]}`}, "shelveAlarm": {target: "/alarms/2/shelve", body: `{"reason":"x","minutes":5}`},
+		"unshelveAlarm": {target: "/alarms/2/unshelve"}, "alarmOutOfService": {target: "/alarms/2/out-of-service", body: `{"reason":"x"}`},
+		"alarmInService": {target: "/alarms/2/in-service"}, "alarmRule": {target: hotRule}, "deleteAlarmRule": {target: hotRule},
+		"putAlarmRule":    {target: hotRule, body: `{"operator":">","threshold":5}`},
+		"shelveAlarmRule": {target: hotRule + "/shelve", body: `{"reason":"x","minutes":5}`}, "unshelveAlarmRule": {target: hotRule + "/unshelve"},
+		"alarmRuleOutOfService": {target: hotRule + "/out-of-service", body: `{"reason":"x"}`}, "alarmRuleInService": {target: hotRule + "/in-service"},
 		"script": {target: "/scripts/data_sync"}, "scriptSource": {target: "/scripts/data_sync/source"},
 		"verifyScript": {target: "/scripts/data_sync/verify", body: source}, "activateScript": {target: "/scripts/data_sync/activate", body: source},
 		"rollbackScript": {target: "/scripts/data_sync/rollback"}, "canaryScript": {target: "/scripts/data_sync/canary", body: trial},
@@ -424,8 +434,10 @@ func TestEveryDescribedStatus(t *testing.T) {
 	more := map[string][]provoke{ // what no general way leads to
 		"control": {{target: setpoint + "?wait=0", body: `{"value":1}`}, {target: setpoint, body: `{"value":1}`, change: ending(model.CommandCancelled)},
 			{target: setpoint, body: `{"value":1}`, change: ending(model.CommandRejected)}, {target: setpoint, body: `{"value":1}`, change: ending(model.CommandFailed)}},
-		"controlMany":  {{target: "/control?wait=0", body: three}, {target: "/control", body: three, change: ending(model.CommandFailed)}},
-		"alarms":       {{target: "/alarms?state=x"}},
+		"controlMany": {{target: "/control?wait=0", body: three}, {target: "/control", body: three, change: ending(model.CommandFailed)}},
+		"alarms":      {{target: "/alarms?state=x"}},
+		"alarmRules":  {{target: "/alarm-rules?model=%20"}}, "exportAlarmJournal": {{target: "/alarms/journal/export?format=x"}},
+		"alarmRule":    {{target: hotRule, change: func(s *fakeSite) { s.rules["bms1:temperature_max:hot"] = model.AlarmRule{} }}},
 		"alarmJournal": {{target: "/alarms/journal?after=x"}}, "scriptJournal": {{target: "/scripts/journal?after=x"}}, "audit": {{target: "/audit?limit=0"}},
 		"values":         {{target: "/values?models="}},
 		"verifyScript":   {{target: "/scripts/data_sync/verify", body: broken}},
@@ -475,14 +487,14 @@ func TestEveryDescribedStatus(t *testing.T) {
 			with(func(p *provoke) {
 				p.config = func(c *Config) { c.Guard = auth.New(auth.Config{Rate: 0.1, Clock: newTestClock()}) }
 			})
-			if strings.Contains(rt.path, "{id}") || strings.Contains(rt.path, "{name}") {
+			if strings.Contains(rt.path, "{") && !strings.Contains(rt.path, "{$}") && !strings.Contains(rt.path, "{file}") {
 				with(func(p *provoke) {
-					p.target = strings.NewReplacer("{id}", "a%20b", "{name}", "a%20b").Replace(rt.path)
+					p.target = regexp.MustCompile(`\{[a-z]+\}`).ReplaceAllString(rt.path, "a%20b")
 				})
 			}
 			if strings.Contains(rt.path, "{") {
 				with(func(p *provoke) {
-					p.target = strings.NewReplacer("{id}", "none", "{name}", "none", "{file}", "none", "{$}", "").Replace(rt.path)
+					p.target = regexp.MustCompile(`\{[a-z]+\}`).ReplaceAllString(strings.ReplaceAll(rt.path, "{$}", ""), "none")
 				})
 			}
 			if g.body != "" || rt.method != "GET" {

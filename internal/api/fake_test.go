@@ -23,12 +23,14 @@ type fakeSite struct {
 	errs     map[string]error // what one method answers, by its name
 	boom     bool             // Models panics
 	panics   bool             // so does every other method
-	desks    error            // what Alarm, Acknowledge and CloseAlarm answer
+	desks    error            // what every method of the AlarmStore answers
 	channels []model.ChannelStatus
 	models   []model.Instance
 	points   map[string]map[string]model.Point
 	values   map[string]map[string]model.Value
 	alarms   []model.Alarm
+	rules    map[string]model.AlarmRule // by model.AlarmRef
+	quiet    map[string]model.Unannounced
 	events   []model.AlarmEvent
 	told     []model.CommandEvent
 	commands map[string]model.CommandResult
@@ -101,6 +103,11 @@ func newFakeSite() *fakeSite {
 			Message: "Battery is too hot", Value: 61.2, Threshold: 60, Raised: start.Add(-3 * time.Minute), Count: 1},
 		{ID: "1", Model: "meter", Point: "active_power", Rule: "peak", Severity: model.Medium, Status: model.AlarmAcknowledged,
 			Value: 82.5, Threshold: 80, Raised: start.Add(-time.Hour), Count: 3, AcknowledgedBy: "anna", Acknowledged: start},
+	}
+	s.rules = map[string]model.AlarmRule{}
+	for _, a := range s.alarms {
+		s.rules[model.AlarmRef(a.Model, a.Point, a.Rule)] = model.AlarmRule{ID: a.Rule, Model: a.Model, Point: a.Point, Operator: model.Above,
+			Threshold: a.Threshold, Hysteresis: 1, OnDelay: time.Second, Severity: a.Severity, Message: a.Message}
 	}
 	s.events = []model.AlarmEvent{
 		{Position: "1-0", Transition: model.TransitionRaised, Time: start, Alarm: "1", Severity: model.Medium, Status: model.AlarmActive},
@@ -404,10 +411,6 @@ func (s *fakeSite) Alarms(context.Context) ([]model.Alarm, error) {
 	return slices.Clone(s.alarms), s.failing("Alarms")
 }
 
-func (s *fakeSite) Alarm(_ context.Context, id string) (model.Alarm, error) {
-	return s.desk(id, func(*model.Alarm) {})
-}
-
 func (s *fakeSite) AlarmJournal(_ context.Context, after string, limit int) ([]model.AlarmEvent, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -418,16 +421,6 @@ func (s *fakeSite) AlarmJournal(_ context.Context, after string, limit int) ([]m
 		}
 	}
 	return events, s.failing("AlarmJournal")
-}
-
-func (s *fakeSite) Acknowledge(_ context.Context, id, by, comment string) (model.Alarm, error) {
-	return s.desk(id, func(a *model.Alarm) {
-		a.Status, a.AcknowledgedBy, a.Comment = model.AlarmAcknowledged, by, comment
-	})
-}
-
-func (s *fakeSite) CloseAlarm(_ context.Context, id, by, comment string) (model.Alarm, error) {
-	return s.desk(id, func(a *model.Alarm) { a.Status, a.AcknowledgedBy, a.Comment = model.AlarmClosed, by, comment })
 }
 
 func (s *fakeSite) Audit(_ context.Context, entries ...model.AuditEntry) error {
@@ -453,28 +446,6 @@ func (s *fakeSite) AuditJournal(_ context.Context, after string, limit int) ([]m
 		}
 	}
 	return entries, s.failing("AuditJournal")
-}
-
-func (s *fakeSite) desk(id string, do func(*model.Alarm)) (model.Alarm, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.panics {
-		panic("boom")
-	}
-	if s.desks != nil {
-		return model.Alarm{}, s.desks
-	}
-	for i := range s.alarms {
-		if s.alarms[i].ID == id {
-			do(&s.alarms[i])
-			a := s.alarms[i]
-			if a.Status == model.AlarmClosed {
-				s.alarms = slices.Delete(s.alarms, i, i+1)
-			}
-			return a, nil
-		}
-	}
-	return model.Alarm{}, fmt.Errorf("alarm %s: %w", id, scripts.ErrNotFound)
 }
 
 // testClock stands still until it is moved.
@@ -564,5 +535,11 @@ func (s *fakeSite) shift(d time.Duration) {
 	}
 	for i := range s.alarms {
 		s.alarms[i].Raised = s.alarms[i].Raised.Add(d)
+		if !s.alarms[i].ShelvedUntil.IsZero() {
+			s.alarms[i].ShelvedUntil = s.alarms[i].ShelvedUntil.Add(d)
+		}
+	}
+	for i := range s.events {
+		s.events[i].Time = s.events[i].Time.Add(d)
 	}
 }

@@ -128,8 +128,8 @@ func TestRoutes(t *testing.T) {
 		{"GET", "/alarms?state=active&severity=critical&model=bms1", "", 200, []string{`[{"id":"2"`}},
 		{"GET", "/alarms?state=cleared", "", 200, []string{`{"alarms":[]}`}},
 		{"GET", "/alarms?model=meter&severity=critical", "", 200, []string{`{"alarms":[]}`}},
-		{"GET", "/alarms?state=closed", "", 400, []string{"/alarms/journal"}},
-		{"GET", "/alarms?severity=worst", "", 400, []string{"want low, medium, high or critical"}},
+		{"GET", "/alarms?state=nonsense", "", 400, []string{"want active, acknowledged, cleared, latched, closed, out_of_service, shelved, suppressed, none"}},
+		{"GET", "/alarms?severity=worst", "", 400, []string{"want low, medium, high, critical"}},
 		{"GET", "/alarms?model=%24", "", 400, []string{"model: id"}},
 		{"GET", "/alarms/2", "", 200, []string{`"point_name":"temperature_max"`}},
 		{"GET", "/alarms/99", "", 404, []string{"alarm 99: not found"}},
@@ -220,7 +220,7 @@ func TestSiteErrors(t *testing.T) {
 	} {
 		for method, path := range map[string]string{
 			"Channels": "/channels", "ChannelValues": "/channels/1001/values", "Models": "/models", "Values": "/models/pv/values",
-			"Alarms": "/alarms", "AlarmJournal": "/alarms/journal",
+			"Alarms": "/alarms", "AlarmJournalRange": "/alarms/journal",
 		} {
 			site := newFakeSite()
 			site.set(func() { site.errs[method] = tt.err })

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net/http"
@@ -24,7 +25,7 @@ func (h *Handler) metrics(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := limited(r)
 	defer cancel()
 	channels, channelsErr := h.site.Channels(ctx)
-	alarms, alarmsErr := h.site.Alarms(ctx)
+	alarms, alarmsErr := h.alarmCountsOf(ctx)
 
 	var m metricsText
 	m.family("voltage_build_info", "gauge", "Version of Voltage and of Go; always 1.")
@@ -41,14 +42,7 @@ func (h *Handler) metrics(w http.ResponseWriter, r *http.Request) error {
 		m.channels(channels)
 	}
 	if alarmsErr == nil {
-		m.family("voltage_alarms_open", "gauge", "Alarms that are not closed, by severity.")
-		open := map[model.Severity]float64{}
-		for _, a := range alarms {
-			open[a.Severity]++
-		}
-		for _, s := range model.Severities() {
-			m.sample("voltage_alarms_open", open[s], "severity", string(s))
-		}
+		m.alarms(alarms)
 	}
 	m.servers(h.site.Servers())
 	m.scripts(h.site.ScriptStats())
@@ -115,6 +109,41 @@ func (m *metricsText) channels(channels []model.ChannelStatus) {
 			m.sample(name, float64(counter.of(c)), "channel", c.ID)
 		}
 	}
+}
+
+func (h *Handler) alarmCountsOf(ctx context.Context) (model.AlarmCounts, error) {
+	store, err := h.site.AlarmStore()
+	if err != nil {
+		return model.AlarmCounts{}, err
+	}
+	return store.AlarmCounts(ctx)
+}
+
+// alarms writes how many alarms there are. Every severity, status and suppression has
+// a sample, so that no series begins with the first alarm.
+func (m *metricsText) alarms(c model.AlarmCounts) {
+	m.family("voltage_alarms_open", "gauge", "Alarms that are not closed, by severity.")
+	for _, s := range model.Severities() {
+		m.sample("voltage_alarms_open", float64(c.Severities[s]), "severity", string(s))
+	}
+	m.family("voltage_alarms_status", "gauge", "Alarms that are not closed, by status.")
+	for _, s := range model.AlarmStatuses() {
+		if s.Open() {
+			m.sample("voltage_alarms_status", float64(c.Statuses[s]), "status", string(s))
+		}
+	}
+	m.family("voltage_alarms_unacknowledged", "gauge", "Alarms that nobody took note of and nothing suppresses, by severity.")
+	for _, s := range model.Severities() {
+		m.sample("voltage_alarms_unacknowledged", float64(c.Unacknowledged[s]), "severity", string(s))
+	}
+	m.family("voltage_alarms_suppressed", "gauge", "Alarms that are not closed and of which nobody is told, by why.")
+	for _, s := range model.Suppressions() {
+		m.sample("voltage_alarms_suppressed", float64(c.Suppressions[s]), "suppression", string(s))
+	}
+	m.family("voltage_alarms_chattering", "gauge", "Alarms that are held because they came and went too often.")
+	m.sample("voltage_alarms_chattering", float64(c.Chattering))
+	m.family("voltage_alarm_rules_unannounced", "gauge", "Alarm rules that are shelved or out of service, with an open alarm or without.")
+	m.sample("voltage_alarm_rules_unannounced", float64(c.Unannounced))
 }
 
 // servers writes how the servers of this process are doing.

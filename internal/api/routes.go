@@ -38,6 +38,10 @@ const (
 // routes is the whole API. The mux, who may do what, the audit journal and the
 // test of the OpenAPI description are made from it.
 func (h *Handler) routes() []route {
+	return slices.Concat(h.siteRoutes(), h.alarmRoutes())
+}
+
+func (h *Handler) siteRoutes() []route {
 	return []route{
 		{method: "GET", path: "/healthz", id: "health", role: anybody, serve: h.health},
 		{method: "GET", path: "/readyz", id: "ready", role: viewer, serve: h.ready, probe: true},
@@ -56,11 +60,6 @@ func (h *Handler) routes() []route {
 		{method: "POST", path: "/models/{id}/control/{name}", id: "control", role: operator, serve: h.control},
 		{method: "GET", path: "/commands/{id}", id: "command", role: viewer, serve: h.command},
 		{method: "POST", path: "/commands/{id}/cancel", id: "cancelCommand", role: operator, serve: h.cancelCommand},
-		{method: "GET", path: "/alarms", id: "alarms", role: viewer, serve: h.alarms},
-		{method: "GET", path: "/alarms/journal", id: "alarmJournal", role: viewer, serve: h.alarmJournal},
-		{method: "GET", path: "/alarms/{id}", id: "alarm", role: viewer, serve: h.alarm},
-		{method: "POST", path: "/alarms/{id}/ack", id: "acknowledgeAlarm", role: operator, serve: h.acknowledge},
-		{method: "POST", path: "/alarms/{id}/close", id: "closeAlarm", role: operator, serve: h.closeAlarm},
 		{method: "GET", path: "/scripts", id: "scripts", role: viewer, serve: h.scripts},
 		{method: "GET", path: "/scripts/journal", id: "scriptJournal", role: viewer, serve: h.scriptJournal},
 		{method: "GET", path: "/scripts/{name}", id: "script", role: viewer, serve: h.script},

@@ -55,17 +55,15 @@ type Site interface {
 	CommandJournal(ctx context.Context, after string, limit int) ([]model.CommandEvent, error)
 	// Alarms returns every open alarm.
 	Alarms(ctx context.Context) ([]model.Alarm, error)
-	// Alarm returns one alarm, also a closed one while its record is kept.
-	Alarm(ctx context.Context, id string) (model.Alarm, error)
 	// AlarmJournal returns up to limit transitions after a position; "" is the
 	// oldest that is kept.
 	AlarmJournal(ctx context.Context, after string, limit int) ([]model.AlarmEvent, error)
 	// JournalEnds returns the positions of the newest alarm and command transitions,
 	// "0" where there is none.
 	JournalEnds(ctx context.Context) (alarms, commands string, err error)
-	// Acknowledge and CloseAlarm return the alarm as it is afterwards.
-	Acknowledge(ctx context.Context, id, by, comment string) (model.Alarm, error)
-	CloseAlarm(ctx context.Context, id, by, comment string) (model.Alarm, error)
+	// AlarmStore is what else there is to know and to do about alarms. It fails while
+	// the engine does not run.
+	AlarmStore() (AlarmStore, error)
 	// Points returns the definitions of a model's points by point name, for
 	// labels of states and limits of commands. Points that are not defined (yet)
 	// are left out. It does no I/O.
@@ -84,6 +82,32 @@ type Site interface {
 	// ScriptStore is what there is to know and to change about scripts. It fails
 	// while the engine does not run.
 	ScriptStore() (ScriptStore, error)
+}
+
+// AlarmStore is the part of *scripts.Plane that people use to look at alarms and to do
+// something about them; see there. An alarm is named by its id, or as model.AlarmRef
+// names that of a rule.
+type AlarmStore interface {
+	Alarm(ctx context.Context, id string) (model.Alarm, error)
+	QueryAlarms(ctx context.Context, q model.AlarmQuery) ([]model.Alarm, error)
+	AlarmCounts(ctx context.Context) (model.AlarmCounts, error)
+	AlarmJournalRange(ctx context.Context, q model.AlarmJournalQuery) ([]model.AlarmEvent, error)
+	UnannouncedAlarms(ctx context.Context) ([]model.Unannounced, error)
+
+	Acknowledge(ctx context.Context, id, by, comment string) (model.Alarm, error)
+	AcknowledgeMany(ctx context.Context, ids []string, by, comment string) (changed int, err error)
+	AcknowledgeAll(ctx context.Context, q model.AlarmQuery, by, comment string) (changed int, err error)
+	CloseAlarm(ctx context.Context, id, by, comment string) (model.Alarm, error)
+	ResetAlarm(ctx context.Context, id, by, comment string) (model.Alarm, error)
+	Shelve(ctx context.Context, alarm, by, reason string, d time.Duration) (model.Alarm, error)
+	Unshelve(ctx context.Context, alarm, by, comment string) (model.Alarm, error)
+	OutOfService(ctx context.Context, alarm, by, reason string) (model.Alarm, error)
+	InService(ctx context.Context, alarm, by, comment string) (model.Alarm, error)
+
+	AllAlarmRules(ctx context.Context) (rules []model.AlarmRule, problems []string, err error)
+	AlarmRule(ctx context.Context, modelID, point, id string) (model.AlarmRule, error)
+	PutAlarmRule(ctx context.Context, r model.AlarmRule) error
+	DropAlarmRule(ctx context.Context, modelID, point, id string) error
 }
 
 // ScriptStore is the part of *scripts.Plane that knows and changes the scripts

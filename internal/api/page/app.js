@@ -4,11 +4,14 @@ import { el, setText, setServerTime, clock, now } from './util.js';
 import { connect } from './socket.js';
 import { may, logout } from './session.js';
 import { Models } from './models.js';
-import { Alarms, Channels, Commands } from './panels.js';
+import { Alarms } from './alarms.js';
+import { Journal } from './journal.js';
+import { Channels, Commands } from './panels.js';
 
 const $ = (id) => document.getElementById(id);
 const models = new Models($('models'));
-const alarms = new Alarms($('alarms'), $('alarms-count'));
+const alarms = new Alarms({ node: $('alarms'), tools: $('alarms-tools'), counts: $('alarms-count'), changed: () => summary(), operable: () => operable() });
+const journal = new Journal($('journal'));
 const channels = new Channels($('channels'));
 const commands = new Commands($('commands'));
 
@@ -31,9 +34,14 @@ function summary() {
   const all = channels.channels.size;
   tile('channels', `${channels.online()}/${all}`, channels.online() < all ? 'warn' : '');
   const open = alarms.alarms.length;
-  const urgent = alarms.alarms.some((a) => a.status === 'active' && (a.severity === 'critical' || a.severity === 'high'));
-  tile('alarms', String(open), urgent ? 'bad' : open ? 'warn' : '');
-  document.title = (open ? `(${open}) ` : '') + $('site').textContent;
+  const told = alarms.alarms.filter((a) => !a.suppression);
+  const urgent = told.some((a) => a.status === 'active' && (a.severity === 'critical' || a.severity === 'high'));
+  tile('alarms', String(open), urgent ? 'bad' : told.length ? 'warn' : '');
+  const due = alarms.unacknowledged();
+  $('unacknowledged').hidden = due === 0;
+  $('unacknowledged').className = 'pill alarms-pill' + (urgent ? ' bad' : '');
+  setText($('unacknowledged'), `${due} unacknowledged`);
+  document.title = (told.length ? `(${told.length}) ` : '') + $('site').textContent;
 }
 
 function notice(text) {
@@ -48,6 +56,7 @@ const handlers = {
     setText($('site'), m.site || 'Voltage');
     const names = Object.fromEntries(Object.entries(m.models).map(([id, form]) => [id, form.name]));
     alarms.names = commands.names = names;
+    journal.setNames(names);
     models.snapshot(m.models);
     alarms.set(m.alarms);
     channels.set(m.channels);
@@ -55,20 +64,26 @@ const handlers = {
     summary();
   },
   values(m) { for (const [id, values] of Object.entries(m.values)) models.values(id, values); },
-  alarm() { alarms.changed(); },
+  alarm(m) {
+    alarms.changed();
+    journal.add(m.event);
+  },
   command(m) {
     commands.update(m.event);
     models.command(m.event);
   },
   channel(m) { channels.update(m.channel); },
-  heartbeat(m) { setServerTime(m.now); },
+  heartbeat(m) {
+    setServerTime(m.now);
+    alarms.changed(); // that a point loses its usable value is no transition
+  },
   error(m) { notice(m.message[0].toUpperCase() + m.message.slice(1) + '.'); },
 };
 
 // operable takes away what could not be confirmed while the link is down.
 function operable() {
   const live = document.body.dataset.link === 'live' && may('operator');
-  for (const node of document.querySelectorAll('[data-operate]')) node.disabled = !live;
+  for (const node of document.querySelectorAll('[data-operate]')) node.disabled = !live || ('engineer' in node.dataset && !may('engineer'));
 }
 
 function link(state, seconds) {
@@ -95,6 +110,7 @@ connect((message) => {
 setInterval(() => {
   if (document.hidden) return;
   models.tick();
+  alarms.tick();
   summary();
 }, 1000);
 setInterval(() => channels.tick(), 5000);

@@ -102,3 +102,31 @@ export async function request(method, path, body) {
 export function operator() {
   return document.getElementById('operator').value.trim();
 }
+
+// remaining writes how long it is until a time.
+export function remaining(iso) {
+  const s = Math.max(0, Math.round((Date.parse(iso) - now()) / 1000));
+  if (s < 60) return s + ' s';
+  if (s < 3600) return Math.ceil(s / 60) + ' min';
+  if (s < 172800) return `${Math.floor(s / 3600)} h ${Math.floor((s % 3600) / 60)} min`;
+  return Math.floor(s / 86400) + ' d';
+}
+
+// download has the browser keep an answer as a file. A link alone would not carry the
+// credential.
+export async function download(path) {
+  let response;
+  let content;
+  try {
+    response = await fetch(path, { headers: headers() });
+    content = await response.blob();
+  } catch {
+    throw new Error('the file could not be read to its end');
+  }
+  if (response.status === 401) ask();
+  if (!response.ok) throw new Error(JSON.parse(await content.text()).detail || 'error ' + response.status);
+  const name = /filename="?([^";]+)/.exec(response.headers.get('Content-Disposition') || '');
+  const link = el('a', { href: URL.createObjectURL(content), download: name ? name[1] : 'alarm-journal' });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+}
