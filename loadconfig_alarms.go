@@ -206,6 +206,9 @@ func (l *loader) checkSiteAlarm(p loadPath, a loadSiteAlarm, every bool) {
 	default:
 		l.checkName(at, whole.Model, a.Point, loadAnyKind, "point")
 	}
+	if delay := p.with("on_delay"); a.Operator == model.IsOffline && l.zero(delay, a.OnDelay) {
+		l.fail(delay, "0s: want a duration above 0, or nothing for %s", model.DefaultOfflineDelay)
+	}
 	if a.Reference != "" {
 		ref := model.AlarmRule{Model: whole.Model, Reference: a.Reference}.ReferencePoint()
 		l.checkName(p.with("reference"), ref.Owner, ref.Name, loadAnyKind, "point")

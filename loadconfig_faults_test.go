@@ -337,6 +337,7 @@ alarms:
   - {id: c, model: channel, point: "*", operator: offline, enable: {point: x, operator: "==", threshold: 1}}
   - {id: c, model: channel, point: "*", operator: offline}
   - {id: d, model: channel, point: a, limits: {hi: 1}}
+  - {id: e, model: channel, point: a, operator: offline, on_delay: 0s}
 `, want: []string{
 			`site.yaml:5: alarms[0].point: the file has no channel "b"`,
 			`site.yaml:6: alarms[1].operator: stale: "offline" is for the model "channel", whose points are the channels, and that has no other`,
@@ -344,6 +345,7 @@ alarms:
 			"site.yaml:8: alarms[3].enable: x of channel: want a point of a model",
 			"site.yaml:9: alarms[4].id: alarm rule c of channel:* is there twice, first on line 8",
 			`site.yaml:10: alarms[5].operator: >: "offline" is for the model "channel", whose points are the channels, and that has no other`,
+			"site.yaml:11: alarms[6].on_delay: 0s: want a duration above 0, or nothing for 10s",
 		}},
 		{name: "no channels", yaml: "alarms: [{id: c, model: channel, point: '*', operator: offline}]\n", want: []string{
 			"site.yaml:1: alarms[0].point: the file has no channels"}},

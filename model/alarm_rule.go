@@ -91,8 +91,11 @@ const (
 	MaxAlarmCount = 50
 )
 
-// DefaultRateWindow is what Window is for Rate where it is zero.
-const DefaultRateWindow = time.Second
+// What is meant where a rule says nothing.
+const (
+	DefaultRateWindow   = time.Second      // Window of Rate
+	DefaultOfflineDelay = 10 * time.Second // OnDelay of IsOffline
+)
 
 // AlarmRule says when a point of a model is in alarm. It is stored as JSON, with
 // the durations in whole milliseconds (on_delay_ms, off_delay_ms, window_ms).
@@ -119,7 +122,8 @@ type AlarmRule struct {
 	// limit to come back past: for == and !=, bits, changes and qualities.
 	Hysteresis float64 `json:"hysteresis,omitempty" yaml:"hysteresis"`
 	// OnDelay is how long the condition must hold before the alarm is raised,
-	// OffDelay how long it must be over before the alarm clears.
+	// OffDelay how long it must be over before the alarm clears. An OnDelay of
+	// zero is DefaultOfflineDelay for IsOffline, and none for all others.
 	OnDelay  time.Duration `json:"-" yaml:"on_delay"`
 	OffDelay time.Duration `json:"-" yaml:"off_delay"`
 	// Count asks for the condition to come true so often within Window, 2 to
@@ -159,17 +163,22 @@ type alarmRule AlarmRule
 // alarmRuleJSON is the stored form.
 type alarmRuleJSON struct {
 	alarmRule
-	High     *float64 `json:"high,omitempty"` // a range to zero says so
-	OnDelay  int64    `json:"on_delay_ms,omitempty"`
+	// What is not there is not always zero: a range may end at zero, and a channel
+	// may be in alarm at once.
+	High     *float64 `json:"high,omitempty"`
+	OnDelay  *int64   `json:"on_delay_ms,omitempty"`
 	OffDelay int64    `json:"off_delay_ms,omitempty"`
 	Window   int64    `json:"window_ms,omitempty"`
 }
 
 // MarshalJSON writes the stored form.
 func (r AlarmRule) MarshalJSON() ([]byte, error) {
-	s := alarmRuleJSON{alarmRule: alarmRule(r), OnDelay: r.OnDelay.Milliseconds(), OffDelay: r.OffDelay.Milliseconds(), Window: r.Window.Milliseconds()}
+	s := alarmRuleJSON{alarmRule: alarmRule(r), OffDelay: r.OffDelay.Milliseconds(), Window: r.Window.Milliseconds()}
 	if r.Operator.ranged() || r.High != 0 {
 		s.High = &r.High
+	}
+	if r.Operator == IsOffline || r.OnDelay != 0 {
+		s.OnDelay = new(r.OnDelay.Milliseconds())
 	}
 	return json.Marshal(s)
 }
@@ -180,11 +189,15 @@ func (r *AlarmRule) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &s); err != nil {
 		return err
 	}
+	var onDelay int64
+	if s.OnDelay != nil {
+		onDelay = *s.OnDelay
+	}
 	for _, d := range []struct {
 		field string
 		to    *time.Duration
 		ms    int64
-	}{{"on_delay_ms", &s.alarmRule.OnDelay, s.OnDelay}, {"off_delay_ms", &s.alarmRule.OffDelay, s.OffDelay}, {"window_ms", &s.alarmRule.Window, s.Window}} {
+	}{{"on_delay_ms", &s.alarmRule.OnDelay, onDelay}, {"off_delay_ms", &s.alarmRule.OffDelay, s.OffDelay}, {"window_ms", &s.alarmRule.Window, s.Window}} {
 		if d.ms < 0 || d.ms > MaxAlarmDelay.Milliseconds() {
 			return fmt.Errorf("%w: alarm rule %.64q: %s %d: want 0 to %d", ErrInvalid, s.ID, d.field, d.ms, MaxAlarmDelay.Milliseconds())
 		}
@@ -197,13 +210,17 @@ func (r *AlarmRule) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// WithDefaults returns the rule with Severity and the window of Rate filled in.
+// WithDefaults returns the rule with Severity, the window of Rate and the delay of
+// IsOffline filled in.
 func (r AlarmRule) WithDefaults() AlarmRule {
 	if r.Severity == "" {
 		r.Severity = Medium
 	}
 	if r.Operator == Rate && r.Window == 0 {
 		r.Window = DefaultRateWindow
+	}
+	if r.Operator == IsOffline && r.OnDelay == 0 && r.Count < 2 {
+		r.OnDelay = DefaultOfflineDelay
 	}
 	return r
 }
@@ -280,7 +297,7 @@ func (r AlarmRule) validateCondition(bad func(field string, value any, why strin
 		return bad("threshold", r.Threshold, "want more than zero units a second")
 	case (r.Operator == BitSet || r.Operator == BitClear) && (r.Threshold < 0 || r.Threshold > 52 || r.Threshold != float64(int(r.Threshold))):
 		return bad("threshold", r.Threshold, "want the number of a bit, 0 to 52")
-	case r.Operator == OutOfRange && 2*r.Hysteresis > r.High-r.Threshold+half: // 0.3 - 0.2 is not 0.1 in binary
+	case r.Operator == OutOfRange && 2*r.Hysteresis > r.High-r.Threshold:
 		return bad("hysteresis", r.Hysteresis, "leaves nothing of the range to come back to")
 	case (r.Operator == Deviation || r.Operator == Rate) && r.Hysteresis > r.Threshold:
 		return bad("hysteresis", r.Hysteresis, "is more than the threshold: the alarm could never clear")

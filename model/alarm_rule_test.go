@@ -80,7 +80,6 @@ func TestAlarmRuleValidate(t *testing.T) {
 		{"open range", InRange, func(r *AlarmRule) { r.High = inf }, "high +Inf"},
 		{"high of a comparison", Above, func(r *AlarmRule) { r.High = 9 }, "high 9: is for in_range and out_of_range"},
 		{"half of the range", OutOfRange, func(r *AlarmRule) { r.Hysteresis = 5 }, ""},
-		{"half of a range of decimals", OutOfRange, func(r *AlarmRule) { r.Threshold, r.High, r.Hysteresis = 0.2, 0.3, 0.05 }, ""},
 		{"more than half of the range", OutOfRange, func(r *AlarmRule) { r.Hysteresis = 5.1 }, "hysteresis 5.1: leaves nothing of the range to come back to"},
 		{"around the range", InRange, func(r *AlarmRule) { r.Hysteresis = 50 }, ""},
 
@@ -171,6 +170,7 @@ func TestAlarmRuleJSON(t *testing.T) {
 		want string
 	}{
 		{sound(Above), `{"id":"r","model_id":"m","point_name":"p","operator":">","threshold":0}`},
+		{sound(IsOffline), `{"id":"r","model_id":"channel","point_name":"p","operator":"offline","threshold":0,"on_delay_ms":0}`},
 		{toZero, `{"id":"r","model_id":"m","point_name":"p","operator":"in_range","threshold":-10,"high":0}`},
 		{full, `{"id":"r","model_id":"m","point_name":"p","operator":"out_of_range","threshold":1,"high":9,"hysteresis":0.5,"on_delay_ms":10000,"off_delay_ms":1500,
 			"latch":true,"enable":{"model_id":"pcs1","point_name":"running","operator":"==","threshold":1},"severity":"high","message":"text","disabled":true}`},
@@ -209,6 +209,13 @@ func TestAlarmRuleDefaults(t *testing.T) {
 	own.Window, own.Severity = time.Minute, Low
 	require.Equal(t, own, own.WithDefaults())
 	require.Zero(t, sound(Above).WithDefaults().Window)
+	require.Zero(t, sound(Above).WithDefaults().OnDelay)
+	offline := sound(IsOffline)
+	require.Equal(t, DefaultOfflineDelay, offline.WithDefaults().OnDelay)
+	offline.OnDelay = time.Millisecond
+	require.Equal(t, time.Millisecond, offline.WithDefaults().OnDelay)
+	offline.OnDelay, offline.Count, offline.Window = 0, 3, time.Hour
+	require.NoError(t, offline.WithDefaults().Validate(), "a count goes without delays")
 }
 
 func TestAlarmRulePoints(t *testing.T) {

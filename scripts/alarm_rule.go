@@ -11,8 +11,8 @@ import (
 )
 
 // parseAlarmRule reads a stored rule as any program may have written it: ids
-// come from the key, numbers may be texts, and what has no meaning for the
-// operator is not looked at. Numbers have six decimals, as in the script.
+// come from the key, and numbers may be texts. They have six decimals, as in the
+// script, which refuses the same.
 func parseAlarmRule(modelID, point, id, text string) (model.AlarmRule, error) {
 	bad := func(err error) (model.AlarmRule, error) {
 		return model.AlarmRule{}, fmt.Errorf("%w: alarm rule %.64q of %s:%s: %w", model.ErrInvalid, id, modelID, point, err)
@@ -44,21 +44,10 @@ func parseAlarmRule(modelID, point, id, text string) (model.AlarmRule, error) {
 	r := model.AlarmRule{
 		ID: id, Model: modelID, Point: point, Operator: stored.Operator, Hysteresis: stored.Hysteresis.rounded(), Latch: stored.Latch,
 		Severity: stored.Severity, Message: stored.Message, Disabled: stored.Disabled,
+		Threshold: stored.Threshold.rounded(), High: stored.High.rounded(), Reference: stored.Reference,
 	}
-	if r.Operator.TakesThreshold() {
-		if !stored.Threshold.given {
-			return bad(errMissing("threshold"))
-		}
-		r.Threshold = stored.Threshold.rounded()
-	}
-	switch r.Operator {
-	case model.InRange, model.OutOfRange:
-		if !stored.High.given {
-			return bad(errMissing("high"))
-		}
-		r.High = stored.High.rounded()
-	case model.Deviation:
-		r.Reference = stored.Reference
+	if r.Operator.TakesThreshold() && !stored.Threshold.given {
+		return bad(errMissing("threshold"))
 	}
 	count, err := stored.Count.whole("count", model.MaxAlarmCount)
 	if err != nil {
@@ -76,16 +65,18 @@ func parseAlarmRule(modelID, point, id, text string) (model.AlarmRule, error) {
 		}
 		*d.to = time.Duration(ms) * time.Millisecond
 	}
-	if r.Count < 2 && r.Operator != model.Rate {
-		r.Window = 0
-	}
 	if e := stored.Enable; e != nil {
 		if !e.Threshold.given {
 			return bad(errMissing("threshold of enable"))
 		}
 		r.Enable = &model.AlarmEnable{Model: e.Model, Point: e.Point, Operator: e.Operator, Threshold: e.Threshold.rounded()}
 	}
+	delay := r.OnDelay
+	if r.Operator == model.IsOffline && !stored.OnDelay.given {
+		delay = model.DefaultOfflineDelay
+	}
 	r = r.WithDefaults()
+	r.OnDelay = delay // which may be none by the rule's own word
 	return r, r.Validate()
 }
 

@@ -46,6 +46,24 @@ func TestStoredAlarmRules(t *testing.T) {
 	}
 }
 
+// A rule of a channel waits unless it says otherwise.
+func TestOfflineDelays(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]time.Duration{
+		`{"operator":"offline"}`:                                          model.DefaultOfflineDelay,
+		`{"operator":"offline","on_delay_ms":null}`:                       model.DefaultOfflineDelay,
+		`{"operator":"offline","on_delay_ms":0}`:                          0,
+		`{"operator":"offline","on_delay_ms":"500"}`:                      500 * time.Millisecond,
+		`{"operator":"offline","on_delay_ms":0,"count":3,"window_ms":60}`: 0,
+	} {
+		r, err := parseAlarmRule("channel", "1001", "r", text)
+		require.NoError(t, err, text)
+		require.Equal(t, want, r.OnDelay, text)
+	}
+	_, err := parseAlarmRule("channel", "1001", "r", `{"operator":"offline","count":3,"window_ms":60}`)
+	require.ErrorContains(t, err, "count 3: does not go with delays or rate")
+}
+
 // Others write it as their language suits them.
 func TestForeignAlarmRules(t *testing.T) {
 	t.Parallel()
@@ -57,9 +75,7 @@ func TestForeignAlarmRules(t *testing.T) {
 		`{"operator":">","threshold":60,"id":"else","model_id":"x","point_name":"y","unit":"kW"}`:               func(*model.AlarmRule) {},
 		`{"operator":">","threshold":60.00000049}`:                                                              func(*model.AlarmRule) {},
 		`{"operator":">","threshold":60,"severity":null,"message":null,"enable":null,"high":null,"count":null}`: func(*model.AlarmRule) {},
-		`{"operator":">","threshold":60,"count":1,"window_ms":1000,"high":99,"reference":"x:y"}`: func(r *model.AlarmRule) {
-			r.Count = 1
-		},
+		`{"operator":">","threshold":60,"count":1,"window_ms":"0","high":0,"reference":""}`:                     func(r *model.AlarmRule) { r.Count = 1 },
 		`{"operator":">","threshold":60,"count":"3","window_ms":"60000","latch":true}`: func(r *model.AlarmRule) {
 			r.Count, r.Window, r.Latch = 3, time.Minute, true
 		},
@@ -71,9 +87,12 @@ func TestForeignAlarmRules(t *testing.T) {
 		},
 		`{"operator":"change"}`: func(r *model.AlarmRule) { r.Operator, r.Threshold = model.Change, 0 },
 		`{"operator":"stale","threshold":-1,"hysteresis":3}`: func(r *model.AlarmRule) {
-			r.Operator, r.Threshold, r.Hysteresis = model.IsStale, 0, 3
+			r.Operator, r.Threshold, r.Hysteresis = model.IsStale, -1, 3
 		},
 		`{"operator":"rate","threshold":60}`: func(r *model.AlarmRule) { r.Operator, r.Window = model.Rate, time.Second },
+		`{"operator":"in_range","threshold":-60}`: func(r *model.AlarmRule) {
+			r.Operator, r.Threshold = model.InRange, -60
+		},
 		`{"operator":"in_range","threshold":60,"high":"70"}`: func(r *model.AlarmRule) {
 			r.Operator, r.High = model.InRange, 70
 		},
@@ -104,7 +123,10 @@ func TestMalformedAlarmRules(t *testing.T) {
 		`{"operator":">","threshold":"nan"}`:                                                                    `"nan" is not a number`,
 		`{"operator":">","threshold":1e300}`:                                                                    "not a number that can be stored",
 		`{"operator":">","threshold":true}`:                                                                     "not a number",
-		`{"operator":"in_range","threshold":1}`:                                                                 "no high",
+		`{"operator":"in_range","threshold":1}`:                                                                 "high 0: want a number that is not below the threshold",
+		`{"operator":">","threshold":1,"high":2}`:                                                               "high 2: is for in_range and out_of_range",
+		`{"operator":">","threshold":1,"reference":"x"}`:                                                        "is for deviation",
+		`{"operator":">","threshold":1,"window_ms":5}`:                                                          "is for rate, and with a count",
 		`{"operator":"in_range","threshold":1,"high":0}`:                                                        "high 0: want a number that is not below the threshold",
 		`{"operator":"deviation","threshold":1}`:                                                                `reference ""`,
 		`{"operator":"deviation","threshold":1,"reference":5}`:                                                  "reference",
