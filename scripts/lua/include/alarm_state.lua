@@ -52,7 +52,10 @@ local function alarm_at(model, point, rule, text)
   return a
 end
 
-local function alarm_state(name) return redis.call('HGET', P .. 'alarm:state', name) end
+local function alarm_state(name)
+  local text = redis.call('HGET', P .. 'alarm:state', name)
+  return text
+end
 
 local function alarm_sooner(a, due)
   if a.due == '' or due < tonumber(a.due) then a.due = ms(due) end
