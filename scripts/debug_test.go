@@ -229,7 +229,7 @@ func TestCheckScript(t *testing.T) {
 	require.ErrorIs(t, CheckScript(ctx, newScript("other", s.Version, s.Text)), ErrNotFound)
 	require.ErrorIs(t, CheckScript(ctx, newScript(s.Name, "9.0.0+00000000", s.Text)), ErrVersion)
 	require.ErrorIs(t, CheckScript(ctx, change("return report", "return { 'WRONG' }")), ErrRefused)
-	err = CheckScript(ctx, change("return report", "return x.y"))
+	err = CheckScript(ctx, change("return report", "return nowhere.y"))
 	require.ErrorIs(t, err, ErrRefused)
 	var at *ScriptError
 	require.True(t, errors.As(err, &at))

@@ -206,24 +206,36 @@ func (m *Memory) Dump() map[string]Key {
 	defer m.mu.Unlock()
 	all := make(map[string]Key, len(m.keys))
 	for name := range m.keys {
-		v := m.at(name)
-		if v == nil {
-			continue
+		if v := m.at(name); v != nil {
+			all[name] = m.picture(v)
 		}
-		k := Key{Type: v.kind, Text: v.text, Hash: maps.Clone(v.hash), Scores: maps.Clone(v.scores), Stream: slices.Clone(v.entries)}
-		if !v.expires.IsZero() {
-			k.TTL = v.expires.Sub(m.now())
-		}
-		switch v.kind {
-		case typeSet:
-			k.List = slices.Sorted(maps.Keys(v.set))
-		case typeList:
-			k.List = slices.Clone(v.list)
-			slices.Reverse(k.List)
-		}
-		all[name] = k
 	}
 	return all
+}
+
+// Key returns a picture of one key, without a type where there is none.
+func (m *Memory) Key(name string) Key {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if v := m.at(name); v != nil {
+		return m.picture(v)
+	}
+	return Key{}
+}
+
+func (m *Memory) picture(v *value) Key {
+	k := Key{Type: v.kind, Text: v.text, Hash: maps.Clone(v.hash), Scores: maps.Clone(v.scores), Stream: slices.Clone(v.entries)}
+	if !v.expires.IsZero() {
+		k.TTL = v.expires.Sub(m.now())
+	}
+	switch v.kind {
+	case typeSet:
+		k.List = slices.Sorted(maps.Keys(v.set))
+	case typeList:
+		k.List = slices.Clone(v.list)
+		slices.Reverse(k.List)
+	}
+	return k
 }
 
 // Published returns every message since the beginning, in order.
