@@ -89,7 +89,7 @@ func testAlarmLife(t *testing.T, client redis.UniversalClient) {
 	require.Len(t, rest, 1)
 	n, err := client.LLen(ctx, s.key("notification:queue")).Result()
 	require.NoError(t, err)
-	require.EqualValues(t, 8, n, "one for each transition")
+	require.EqualValues(t, 8, n, "routes decide which transitions are worth a message")
 	_, err = s.Acknowledge(ctx, "999", "anna", "")
 	require.ErrorIs(t, err, scripts.ErrNotFound)
 }
