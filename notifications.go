@@ -72,7 +72,8 @@ func (e *Engine) notifierOf() (*notify.Notifier, error) {
 }
 
 // TestNotification sends a message through one target, once and at once, that says
-// that it is a test, and returns what became of it: nil when the target took it.
+// that it is a test, and returns what became of it: nil when the target took it,
+// notify.ErrNotDelivered with the reason when it did not.
 // scripts.ErrNotFound where there is no such target.
 func (e *Engine) TestNotification(ctx context.Context, target string) error {
 	n, err := e.notifierOf()
@@ -83,6 +84,15 @@ func (e *Engine) TestNotification(ctx context.Context, target string) error {
 		return err
 	}
 	return n.Test(ctx, target)
+}
+
+// TestNotification tells what the target answered from what kept it from being asked.
+func (s site) TestNotification(ctx context.Context, target string) (failure string, err error) {
+	err = s.Engine.TestNotification(ctx, target)
+	if errors.Is(err, notify.ErrNotDelivered) {
+		return err.Error(), nil
+	}
+	return "", err
 }
 
 // Notifications returns how the notifications are doing. Without targets only

@@ -140,7 +140,8 @@ func (n *Notifier) running() (*scripts.Plane, *scripts.NotificationSender, error
 }
 
 // Test sends a message through a target, once and at once, that says that it is a
-// test, and returns what became of it. scripts.ErrNotFound where there is no such
+// test, and returns what became of it: an error that wraps ErrNotDelivered and the
+// reason where the target did not take it. scripts.ErrNotFound where there is no such
 // target.
 func (n *Notifier) Test(ctx context.Context, target string) error {
 	t := n.byID[target]
@@ -151,7 +152,7 @@ func (n *Notifier) Test(ctx context.Context, target string) error {
 	m := Message{ID: fmt.Sprintf("test-%s-%d", target, now.UnixMilli()), Type: TypeTest, Severity: model.Low, Message: texts[t.cfg.Language].testText,
 		Time: now, Language: t.cfg.Language}
 	if err := t.send(ctx, m); err != nil {
-		return fmt.Errorf("target %s: %w", target, err)
+		return fmt.Errorf("target %s: %w: %w", target, ErrNotDelivered, err)
 	}
 	return nil
 }

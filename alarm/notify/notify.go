@@ -46,6 +46,9 @@ type Sender interface {
 // ErrPermanent: the target will not take this message, however often it is sent.
 var ErrPermanent = errors.New("refused for good")
 
+// ErrNotDelivered: the target of a test did not take it; the error has the reason.
+var ErrNotDelivered = errors.New("not delivered")
+
 // Permanent marks an error as one that will be the same next time.
 func Permanent(err error) error { return fmt.Errorf("%w: %w", ErrPermanent, err) }
 

@@ -415,6 +415,7 @@ func TestEveryDescribedStatus(t *testing.T) {
 		"demand": {target: "/channels/1001/read", body: `{"points":["1"]}`},
 		"model":  {target: "/models/pv"}, "modelValues": {target: "/models/pv/values"},
 		"alarm": {target: "/alarms/2"}, "acknowledgeAlarm": {target: "/alarms/2/ack"}, "closeAlarm": {target: "/alarms/2/close"},
+		"testNotification": {target: "/notifications/ops/test"}, "retryNotifications": {body: `{"ids":["1-a"]}`},
 		"script": {target: "/scripts/data_sync"}, "scriptSource": {target: "/scripts/data_sync/source"},
 		"verifyScript": {target: "/scripts/data_sync/verify", body: source}, "activateScript": {target: "/scripts/data_sync/activate", body: source},
 		"rollbackScript": {target: "/scripts/data_sync/rollback"}, "canaryScript": {target: "/scripts/data_sync/canary", body: trial},
@@ -427,11 +428,12 @@ func TestEveryDescribedStatus(t *testing.T) {
 		"controlMany":  {{target: "/control?wait=0", body: three}, {target: "/control", body: three, change: ending(model.CommandFailed)}},
 		"alarms":       {{target: "/alarms?state=x"}},
 		"alarmJournal": {{target: "/alarms/journal?after=x"}}, "scriptJournal": {{target: "/scripts/journal?after=x"}}, "audit": {{target: "/audit?limit=0"}},
-		"values":         {{target: "/values?models="}},
-		"verifyScript":   {{target: "/scripts/data_sync/verify", body: broken}},
-		"activateScript": {{target: "/scripts/data_sync/activate", body: broken}},
-		"canaryScript":   {{target: "/scripts/data_sync/canary", body: body(t, "source", own.Text+"x", "channels", []string{"1001"})}},
-		"webSocket":      {{target: "/ws", header: []string{"Upgrade", "websocket"}}, {target: "/ws?after_alarms=x"}},
+		"values":           {{target: "/values?models="}},
+		"verifyScript":     {{target: "/scripts/data_sync/verify", body: broken}},
+		"activateScript":   {{target: "/scripts/data_sync/activate", body: broken}},
+		"canaryScript":     {{target: "/scripts/data_sync/canary", body: body(t, "source", own.Text+"x", "channels", []string{"1001"})}},
+		"testNotification": {{target: "/notifications/down/test"}}, "retryNotifications": {{target: "/notifications/dead/retry", body: `{"ids":["a b"]}`}},
+		"webSocket": {{target: "/ws", header: []string{"Upgrade", "websocket"}}, {target: "/ws?after_alarms=x"}},
 	}
 	for _, rt := range newHandler(t, newFakeSite(), nil).routes() {
 		t.Run(rt.id, func(t *testing.T) {

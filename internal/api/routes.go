@@ -38,7 +38,7 @@ const (
 // routes is the whole API. The mux, who may do what, the audit journal and the
 // test of the OpenAPI description are made from it.
 func (h *Handler) routes() []route {
-	return []route{
+	return append(h.notificationRoutes(), []route{
 		{method: "GET", path: "/healthz", id: "health", role: anybody, serve: h.health},
 		{method: "GET", path: "/readyz", id: "ready", role: viewer, serve: h.ready, probe: true},
 		{method: "GET", path: "/metrics", id: "metrics", role: viewer, serve: h.metrics, probe: true},
@@ -78,7 +78,7 @@ func (h *Handler) routes() []route {
 		{method: "GET", path: "/openapi.json", id: "openAPI", role: viewer, serve: h.openAPI},
 		{method: "GET", path: "/{$}", id: "page", role: anybody, serve: h.page},
 		{method: "GET", path: "/page/{file}", id: "pageFile", role: anybody, serve: h.pageFile},
-	}
+	}...)
 }
 
 // requestTimeout bounds what a request asks of the site. Only commands that are
