@@ -270,7 +270,7 @@ func TestManifestExplains(t *testing.T) {
 	m := manifests["data_sync"]
 	for name, want := range map[string]string{
 		"comsrv:1001:m": "comsrv:<channel>:<m|s|c|a|text>", "comsrv:1001:quality": "comsrv:<channel>:<ts|quality>",
-		"alarm:open": "alarm:open", "alarm:17": "alarm:<id>", "alarm:rules:pcs1:power": "alarm:rules:<model>:<point>", "mapping:c2m": "mapping:c2m",
+		"alarm:state": "alarm:state", "alarm:17": "alarm:<id>", "alarm:rules:pcs1:power": "alarm:rules:<model>:<point>", "mapping:c2m": "mapping:c2m",
 	} {
 		use, ok := m.KeyUse(name, false)
 		require.True(t, ok, name)

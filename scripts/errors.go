@@ -42,6 +42,7 @@ var codeErrors = map[string]error{
 	"FENCED":     ErrFenced,
 	"HELD":       ErrHeld,
 	"NO":         ErrConflict,
+	"STATE":      ErrConflict,
 	"NOTFOUND":   ErrNotFound,
 	"GENERATION": ErrLost,
 	"INACTIVE":   ErrVersion,

@@ -1,6 +1,7 @@
 -- data_sync: values from channels to models, commands from models to channels
--- @version 1.2.1
+-- @version 1.3.0
 -- @include alarm
+-- @include alarm_batch
 -- @include rule
 -- @include command
 --
@@ -27,7 +28,9 @@
 --     I <n> <key> …                   DEL of cached answers, which are stale now
 --     P <channel> <message>           PUBLISH
 --     X <key> <maxlen> <channel> <packed points>   XADD, with the time and the cumulative point count
---     A <n> <model:point:rule> <value> <operator> <threshold> <hysteresis> …   alarm rules to check
+--     A <n> <model:point:rule> <value> <operator> <threshold> <hysteresis> …   alarm rules to check. The value
+--       may be <value>@<device time>, !<quality> of what is not usable, or empty for what is stored. The threshold
+--       is <low>:<high> of a range, <threshold>:<model>:<point> of a deviation, <threshold>:<ms> of a rate
 --     R <n> <rule> …                  rules to run
 -- @reply OK and lines of text; m2c: the code and the command's record
 -- @code OK         done; the lines say what followed, or what went wrong without being a reason to lose the rest
@@ -69,43 +72,6 @@ local function attempt_fields(report, command, key, list, first, last)
   end
 end
 
--- Alarm rules of the batch: one HMGET for all states, which is left out while no
--- alarm is open at all, then a comparison each.
-local function batch_alarms(now, first, n, report)
-  local count = redis.pcall('HLEN', P .. 'alarm:open')
-  if type(count) == 'table' then
-    report[#report + 1] = 'alarm:open: ' .. count.err
-    return
-  end
-  local i, left, seen = first, n, {}
-  while left > 0 do
-    local m, open = math.min(left, 1000), nil
-    if count > 0 then
-      local fields = {}
-      for k = 1, m do fields[k] = ARGV[i + (k - 1) * 5] end
-      open = redis.call('HMGET', P .. 'alarm:open', unpack(fields))
-    end
-    for k = 1, m do
-      local a = i + (k - 1) * 5
-      local now_open = open and open[k]
-      -- the same rule twice in a batch: the first may have changed the state
-      if seen[ARGV[a]] then now_open = redis.call('HGET', P .. 'alarm:open', ARGV[a]) end
-      local threshold = tonumber(ARGV[a + 3])
-      if now_open or compare(tonumber(ARGV[a + 1]), ARGV[a + 2], threshold) then
-        local model, point, rule = string.match(ARGV[a], '^([^:]*):([^:]*):(.*)$')
-        local ok, t = pcall(alarm_step, now, model, point, rule, ARGV[a + 1], ARGV[a + 2], threshold,
-          tonumber(ARGV[a + 4]), now_open or false)
-        if not ok then
-          report[#report + 1] = 'alarm rule ' .. ARGV[a] .. ': ' .. tostring(type(t) == 'table' and t.err or t)
-        elseif t then
-          seen[ARGV[a]] = true
-        end
-      end
-    end
-    i, left = i + m * 5, left - m
-  end
-end
-
 -- One time for all names of a model, under '*'; the fields, which are not in the
 -- batch, keep theirs: an empty one where nobody knows it, for '*' is not theirs.
 local function time_of_all(now, key, first, n)
@@ -141,6 +107,7 @@ local function batch()
   local now = now_ms(ARGV[2])
   redis.call('HSET', fence, 'batch', number_of_batch)
   local report, total = { 'OK' }, nil
+  alarm_due(now, 50, report) -- first what was due before these values came
   local i, last = 9, #ARGV
   while i <= last do
     local section = ARGV[i]
@@ -198,6 +165,7 @@ local function c2m()
   if not channel or not point or channel == '' or point == '' then return { 'INVALID', 'want: c2m <channel> <point> <value>' } end
   if not v then return { 'INVALID', 'value "' .. tostring(ARGV[4]) .. '" is not a finite decimal number' } end
   local now, value, report = now_ms(ARGV[5]), stored(v), { 'OK' }
+  alarm_due(now, 50, report)
   local targets = redis.call('HGET', P .. 'mapping:c2m', channel .. ':' .. point) or ''
   redis.call('HSET', P .. 'comsrv:' .. channel .. ':m', point, value)
   redis.call('HDEL', P .. 'comsrv:' .. channel .. ':quality', point)
@@ -218,7 +186,7 @@ local function c2m()
   end
   -- all values first, then alarms, then rules
   for _, t in ipairs(reached) do
-    local ok, err = pcall(alarm_check, now, t[1], t[2], value, report)
+    local ok, err = pcall(alarm_check, now, t[1], t[2], { value = value, number = v }, report)
     if not ok then report[#report + 1] = 'alarms of ' .. t[1] .. ':' .. t[2] .. ': ' .. tostring(type(err) == 'table' and err.err or err) end
   end
   for _, t in ipairs(reached) do

@@ -1,5 +1,5 @@
 -- site_config: definitions of models, points, alarm rules and rules
--- @version 1.2.0
+-- @version 1.3.0
 -- @include base
 --
 -- Changes mapping:version where something that batches are resolved with has
@@ -19,7 +19,7 @@
 -- @form drop_points <now> <generation> <channel>
 --   Removes a channel's points and values.
 -- @form drop_alarm_rule <now> <generation> <model> <point> <rule>
---   Removes an alarm rule. An alarm that it raised stays open.
+--   Removes an alarm rule, and what is pending of it. An alarm that it raised stays open.
 -- @form drop_rule <now> <generation> <id>
 --   Removes a rule and its statistics.
 -- @form touch <now> <generation> [<model:point> <rules> …]
@@ -35,6 +35,7 @@
 -- @keys rw model:enabled                the enabled models
 -- @keys rw point:<channel>              the definitions of a channel's points
 -- @keys rw alarm:rules:<model>:<point>  the alarm rules
+-- @keys w  timers                       a changed alarm rule is looked at soon
 -- @keys rw rule:<id>                    the rule
 -- @keys rw rules:index                  the rules that look at a point
 -- @keys w  rules:state                  forgotten with a rule, and when it changes
@@ -214,15 +215,22 @@ if op == 'drop_points' then
   return changed()
 end
 
+-- Has alarm_tick judge the rule with what is stored, without waiting for a sample.
+local function alarm_soon()
+  redis.pcall('ZADD', P .. 'timers', now_ms(ARGV[2]), 'alarm:' .. id .. ':' .. ARGV[5] .. ':' .. ARGV[6])
+end
+
 if op == 'alarm_rule' then
   local key = P .. 'alarm:rules:' .. id .. ':' .. ARGV[5]
   if redis.call('HGET', key, ARGV[6]) == ARGV[7] then return { 'OK', '0' } end
   redis.call('HSET', key, ARGV[6], ARGV[7])
+  alarm_soon()
   return changed()
 end
 
 if op == 'drop_alarm_rule' then
   if redis.call('HDEL', P .. 'alarm:rules:' .. id .. ':' .. ARGV[5], ARGV[6]) == 0 then return { 'NOTFOUND', id } end
+  alarm_soon()
   return changed()
 end
 

@@ -1,144 +1,262 @@
 -- @include base
 -- @include condition
 -- @include notify
--- The life of an alarm. A rule and point have at most one open record; its id
--- and status stand in alarm:open under "<model>:<point>:<rule>", so that one
--- HMGET tells the state of every rule of a batch.
+-- @include alarm_rule
+-- @include alarm_state
+-- The life of an alarm after ISA-18.2 (IEC 62682): what a value, the end of a
+-- delay or of a suppression does to it.
 --
--- @keys r  alarm:rules:<model>:<point>  the rules of a point; their severity and message when one raises
--- @keys rw alarm:<id>                   the record
--- @keys rw alarm:open                   the open record of each rule and point, and its status
--- @keys w  alarm:active                 the ids of those not yet closed
--- @keys rw alarm:counter                makes the ids
--- @keys wp alarm:journal                every transition; on the channel, the alarm's id
--- @keys p  alarm:new                    the id of an alarm that was raised
-local ALARM_KEPT = 2592000 -- seconds that a closed record stays: 30 days
-local ALARM_JOURNAL = 100000 -- entries
+-- @keys rw alarm:counter  makes the ids
+-- @keys p  alarm:new      the id of an alarm that was raised
 
--- The threshold that a raised alarm has to come back past, with six decimals as
--- values have: 0.3 - 0.1 is not 0.2 in binary.
-local function clearing(operator, threshold, hysteresis)
-  if operator == '>' or operator == '>=' then return tonumber(stored(threshold - hysteresis)) end
-  if operator == '<' or operator == '<=' then return tonumber(stored(threshold + hysteresis)) end
-  return threshold
+-- The last value of a point, whatever its quality.
+local function alarm_last(model, point)
+  for _, kind in ipairs(KINDS) do
+    local v = redis.call('HGET', P .. 'modsrv:' .. model .. ':' .. kind, point)
+    if v then return v end
+  end
+  return '0.000000'
 end
 
-local function alarm_journal(now, transition, id, a)
-  redis.call('XADD', P .. 'alarm:journal', 'MAXLEN', '~', ALARM_JOURNAL, '*',
-    'transition', transition, 'time', now, 'alarm', id, 'model_id', a.model, 'point_name', a.point,
-    'rule_id', a.rule, 'severity', a.severity, 'status', a.status, 'value', a.value,
-    'message', a.message, 'by', a.by or '', 'comment', a.comment or '')
-  redis.call('PUBLISH', P .. 'alarm:journal', id)
-end
-
--- A new record. a: model, point, rule, value (stored form), threshold, severity, message.
+-- A condition that is in alarm from now on: a new record, or the open one again.
 local function alarm_raise(now, a)
-  local id = string.format('%d', redis.call('INCR', P .. 'alarm:counter'))
-  a.status = 'active'
-  -- first what may fail, so that it is tried again with the next value and no
-  -- alarm is open of which the journal does not know
-  redis.call('SADD', P .. 'alarm:active', id)
-  local ok, err = pcall(alarm_journal, now, 'raised', id, a)
-  if not ok then
-    redis.call('SREM', P .. 'alarm:active', id)
-    error(err)
-  end
-  redis.call('DEL', P .. 'alarm:' .. id) -- a counter that was lost with the data starts again
-  redis.call('HSET', P .. 'alarm:' .. id, 'id', id, 'model_id', a.model, 'point_name', a.point,
-    'value', a.value, 'rule_id', a.rule, 'timestamp', now, 'status', a.status, 'severity', a.severity,
-    'message', a.message, 'threshold', a.threshold, 'count', '1')
-  redis.call('HSET', P .. 'alarm:open', a.model .. ':' .. a.point .. ':' .. a.rule, id .. '|active')
-  notify({ type = 'alarm', alarm_id = id, model_id = a.model, point_name = a.point, severity = a.severity,
-    value = a.value, message = a.message, timestamp = now })
-  redis.call('PUBLISH', P .. 'alarm:new', id)
-  return id
-end
-
--- What the journal says of an existing record, with its new status.
-local function alarm_load(id, status)
-  local h = redis.call('HMGET', P .. 'alarm:' .. id, 'model_id', 'point_name', 'rule_id', 'severity', 'value', 'message', 'status', 'count')
-  if not h[1] then return nil end
-  return { model = h[1], point = h[2] or '', rule = h[3] or '', severity = h[4] or 'medium', value = h[5] or '0.000000',
-    message = h[6] or '', before = h[7], status = status or h[7], count = h[8] or '1' }
-end
-
-local function alarm_open_key(a) return a.model .. ':' .. a.point .. ':' .. a.rule end
-
--- Takes an alarm out of everything that lists open ones.
-local function alarm_end(id, a)
-  redis.pcall('SREM', P .. 'alarm:active', id)
-  local open = redis.call('HGET', P .. 'alarm:open', alarm_open_key(a))
-  if open and string.match(open, '^(%d+)|') == id then
-    redis.call('HDEL', P .. 'alarm:open', alarm_open_key(a))
-  end
-  redis.call('EXPIRE', P .. 'alarm:' .. id, ALARM_KEPT)
-end
-
--- The rule's severity and message, read only when an alarm is raised.
-local function alarm_texts(model, point, rule, value, operator, threshold)
-  local d = decode(redis.call('HGET', P .. 'alarm:rules:' .. model .. ':' .. point, rule)) or {}
-  local message = field(d, 'message')
-  if type(message) ~= 'string' or message == '' then
-    message = model .. '.' .. point .. ' = ' .. value .. ' ' .. operator .. ' ' .. stored(threshold)
-  end
-  local severity = field(d, 'severity')
-  if type(severity) ~= 'string' or severity == '' then severity = 'medium' end
-  return severity, message
-end
-
--- One rule against one value. open is the rule's entry of alarm:open, or false.
--- Returns the transition that happened, or nil.
-local function alarm_step(now, model, point, rule, value, operator, threshold, hysteresis, open)
-  local v = tonumber(value)
-  if not open then
-    if not compare(v, operator, threshold) then return nil end
-    local severity, message = alarm_texts(model, point, rule, value, operator, threshold)
-    alarm_raise(now, { model = model, point = point, rule = rule, value = value,
-      threshold = stored(threshold), severity = severity, message = message })
-    return 'raised'
-  end
-  local id, status = string.match(open, '^(%d+)|(%a+)$')
-  if not id then -- an entry that nobody can read: as if there were none
-    redis.call('HDEL', P .. 'alarm:open', model .. ':' .. point .. ':' .. rule)
-    return alarm_step(now, model, point, rule, value, operator, threshold, hysteresis, false)
-  end
-  local a, transition
-  if status == 'cleared' then
-    if not compare(v, operator, threshold) then return nil end
-    a, transition = alarm_load(id, 'active'), 'reraised'
-  else
-    if compare(v, operator, clearing(operator, threshold, hysteresis)) then return nil end
-    transition = 'cleared'
-    if status == 'acknowledged' then a = alarm_load(id, 'closed') else a = alarm_load(id, 'cleared') end
-  end
-  if not a then -- the record is gone: forget it and judge anew
-    redis.call('HDEL', P .. 'alarm:open', model .. ':' .. point .. ':' .. rule)
-    redis.call('SREM', P .. 'alarm:active', id)
-    return alarm_step(now, model, point, rule, value, operator, threshold, hysteresis, false)
-  end
-  a.value = value
-  alarm_journal(now, transition, id, a)
-  if transition == 'reraised' then
-    redis.call('HSET', P .. 'alarm:' .. id, 'status', 'active', 'value', value,
-      'count', string.format('%d', (number(a.count) or 1) + 1))
+  local r = a.r
+  if alarm_load(a) then
+    alarm_to(now, 'reraised', a, 'active')
+    local id = a.id
+    redis.call('HSET', P .. 'alarm:' .. id, 'status', 'active', 'value', a.value or a.record.value,
+      'count', string.format('%d', (number(a.record.count) or 1) + 1))
     redis.call('HDEL', P .. 'alarm:' .. id, 'cleared_at')
-    redis.call('HSET', P .. 'alarm:open', alarm_open_key(a), id .. '|active')
-    notify({ type = 'alarm', alarm_id = id, model_id = model, point_name = point, severity = a.severity,
-      value = value, message = a.message, timestamp = now })
   else
-    redis.call('HSET', P .. 'alarm:' .. id, 'status', a.status, 'cleared_at', now)
-    if a.status == 'closed' then
-      alarm_end(id, a)
-    else
-      redis.call('HSET', P .. 'alarm:open', alarm_open_key(a), id .. '|cleared')
+    a.id = string.format('%d', redis.call('INCR', P .. 'alarm:counter'))
+    a.record = { severity = r.severity, value = a.value or '0.000000', threshold = stored(r.threshold), message = r.message, count = '1' }
+    if r.message == '' then a.record.message = alarm_text(r, a.model, a.point, a.record.value, a.said or '') end
+    -- first what may fail, so that it is tried again with the next value and no
+    -- alarm is open of which the journal does not know
+    redis.call('SADD', P .. 'alarm:active', a.id)
+    local ok, err = pcall(alarm_to, now, 'raised', a, 'active')
+    if not ok then
+      redis.call('SREM', P .. 'alarm:active', a.id)
+      a.id, a.record = '', nil
+      error(err, 0)
+    end
+    local key = P .. 'alarm:' .. a.id
+    -- a counter that was lost with the data starts again
+    if redis.call('DEL', key) == 1 then redis.call('ZREM', P .. 'alarm:closed', a.id) end
+    redis.call('HSET', key, 'id', a.id, 'model_id', a.model, 'point_name', a.point, 'value', a.record.value,
+      'rule_id', a.rule, 'timestamp', now, 'status', 'active', 'severity', r.severity, 'message', a.record.message,
+      'threshold', a.record.threshold, 'high', stored(r.high), 'operator', r.op, 'count', '1')
+    if a.device then redis.call('HSET', key, 'device_time', a.device) end
+    if alarm_suppression(a) ~= '' then alarm_mark(a) end
+    redis.call('PUBLISH', P .. 'alarm:new', a.id)
+  end
+  if alarm_suppression(a) == '' then alarm_notify(now, a.moves[#a.moves], a) end
+  local t = tonumber(now)
+  while a.raises[1] and t - tonumber(a.raises[1]) >= CHATTER_TIME do table.remove(a.raises, 1) end
+  a.raises[#a.raises + 1] = now
+  if not a.chatter and #a.raises >= CHATTER_COUNT then
+    a.chatter = true
+    alarm_journal(now, 'chattering', a)
+    redis.call('HSET', P .. 'alarm:' .. a.id, 'chattering', '1')
+  end
+end
+
+-- The condition is over. An alarm that was acknowledged, or that nobody is told
+-- of, is over with it.
+local function alarm_clear(now, a)
+  if not alarm_load(a) then return end
+  local id, transition, status = a.id, 'cleared', 'cleared'
+  if a.r.latch then
+    transition, status = 'latched', 'latched'
+  elseif a.status == 'acknowledged' or alarm_suppression(a) ~= '' then
+    status = 'closed'
+  end
+  alarm_to(now, transition, a, status)
+  redis.call('HSET', P .. 'alarm:' .. id, 'status', a.status, 'cleared_at', now)
+  if a.chatter then
+    a.chatter, a.raises = false, {}
+    redis.call('HDEL', P .. 'alarm:' .. id, 'chattering')
+  end
+  if alarm_suppression(a) == '' then alarm_notify(now, transition, a) end
+  if a.status == 'closed' then alarm_end(now, a) end
+end
+
+-- A suppression that has ended, or changed: whoever is to be told is told, and an
+-- alarm that stands is unacknowledged again.
+local function alarm_resume(now, a, transition, by, comment)
+  local told = alarm_load(a) and alarm_suppression(a) == '' and alarm_in(a)
+  if told then a.status = 'active' end
+  alarm_journal(now, transition, a, by, comment)
+  if a.id == '' then return end
+  alarm_mark(a)
+  if told then
+    redis.call('HSET', P .. 'alarm:' .. a.id, 'status', 'active')
+    alarm_notify(now, transition, a, by)
+  end
+end
+
+-- Ends shelving whose time is over.
+local function alarm_unshelve_late(now, a)
+  if not a.shelved or tonumber(a.till) > tonumber(now) then return end
+  a.shelved, a.till = false, ''
+  redis.call('HDEL', P .. 'alarm:shelved', a.name)
+  alarm_resume(now, a, 'unshelved', 'system', 'the time of shelving is over')
+end
+
+-- Whether the rule counts at all. While nobody knows, as before.
+local function alarm_enabled(now, a)
+  local e = a.r.enable
+  local design = a.design
+  if not e then
+    design = false
+  else
+    local v = point_value(e.model, e.point)
+    if v then design = not compare(v, e.operator, e.threshold) end
+  end
+  if design == a.design then return end
+  a.design = design
+  if design then
+    if a.id ~= '' and alarm_load(a) then
+      alarm_journal(now, 'suppressed', a)
+      alarm_mark(a)
+    end
+    a.edges = {}
+  else
+    if a.met and not alarm_in(a) then a.since = now end -- the delay counts from here
+    if a.id ~= '' then alarm_resume(now, a, 'unsuppressed') end
+  end
+end
+
+-- What the rule says of the input: true, false, or nil for as before. The second
+-- is whether anything may be decided at all, the third the quality that forbids it.
+local function alarm_condition(now, a, x)
+  local r = a.r
+  if ABOUT_QUALITY[r.op] then
+    local q = x.quality
+    if x.unknown then return nil, false, q end -- nobody has written it yet
+    if q == 'offline' and alarm_grouped(a.model, a.point) then return nil, false, q end
+    if r.op == 'stale' then return q == 'stale' or q == 'offline', true, '' end
+    return q ~= nil and q ~= '', true, ''
+  end
+  if not x.number then
+    if r.op == 'rate' then a.memory = '' end -- what was before a gap says nothing
+    return nil, false, x.quality
+  end
+  local h = a.met and r.hysteresis or 0
+  if r.op == 'deviation' then
+    local other, quality = point_value(r.reference.model, r.reference.point)
+    if not other then return nil, false, quality or 'bad' end
+    return compare(apart(x.number, other), '>', moved(r.threshold, -h)), true, ''
+  end
+  if r.op == 'rate' then
+    local fast, anchor, due = alarm_rate(r, x.number, tonumber(now), a.met, a.memory)
+    a.memory = anchor
+    if due then alarm_sooner(a, due) end
+    return fast, true, ''
+  end
+  if r.op == 'change' then
+    local before = a.memory
+    a.memory = x.value
+    return before ~= '' and before ~= x.value, true, ''
+  end
+  local met = alarm_meets(r.op, x.number, r.threshold, r.high, h)
+  if met == nil then return nil, false, 'invalid' end
+  return met, true, ''
+end
+
+-- Lets the condition and the time that has passed have their effect.
+local function alarm_settle(now, a, met)
+  local r, t = a.r, tonumber(now)
+  if met ~= nil and met ~= a.met then
+    a.met, a.since = met, now
+    if met and r.count > 1 and not a.design then
+      a.edges[#a.edges + 1] = now
+      if #a.edges > r.count then table.remove(a.edges, 1) end
     end
   end
-  return transition
+  local want = a.met
+  if r.count > 1 then
+    while a.edges[1] and t - tonumber(a.edges[1]) >= r.window do table.remove(a.edges, 1) end
+    want = #a.edges >= r.count
+    if a.edges[1] then alarm_sooner(a, tonumber(a.edges[1]) + r.window) end
+  elseif #a.edges > 0 then
+    a.edges = {} -- of what the rule was before
+  end
+  local since = tonumber(a.since) or t
+  if want and not alarm_in(a) and not a.design then
+    if t >= since + r.on_delay then alarm_raise(now, a) else alarm_sooner(a, since + r.on_delay) end
+  elseif not want and alarm_in(a) then
+    local delay = a.chatter and math.max(r.off_delay, CHATTER_TIME) or r.off_delay
+    if t >= since + delay then alarm_clear(now, a) else alarm_sooner(a, since + delay) end
+  end
 end
 
--- Every rule that is stored for a point, against one value: the way of the
+local function alarm_show(a, quality)
+  if quality == a.quality then return end
+  a.quality = quality
+  if a.id == '' then return end
+  if quality == '' then
+    redis.call('HDEL', P .. 'alarm:' .. a.id, 'quality')
+  else
+    redis.call('HSET', P .. 'alarm:' .. a.id, 'quality', quality)
+  end
+end
+
+local function alarm_decide(now, a, x)
+  a.due = ''
+  alarm_unshelve_late(now, a)
+  if a.shelved then alarm_sooner(a, tonumber(a.till)) end
+  while a.id == '' and a.raises[1] and tonumber(now) - tonumber(a.raises[1]) >= CHATTER_TIME do table.remove(a.raises, 1) end
+  if not a.r or a.r.disabled then -- what is open stays until a person ends it
+    a.edges, a.memory = {}, ''
+    if a.id == '' then a.met = false end
+    return
+  end
+  if a.id ~= '' then alarm_load(a) end
+  local met, usable, quality = alarm_condition(now, a, x)
+  a.value, a.device = x.value, x.device
+  if usable and not a.value then a.value = alarm_last(a.model, a.point) end
+  alarm_show(a, quality)
+  if not usable then return end
+  if met or a.met or a.id ~= '' then alarm_enabled(now, a) end
+  if ABOUT_QUALITY[a.r.op] then a.said = x.quality end
+  alarm_settle(now, a, met)
+  if a.r.op == 'change' and met then alarm_settle(now, a, false) end
+end
+
+-- One rule against an input: what the sample says (value in stored form, number,
+-- device time, or the quality that makes it unusable), nil for what is stored.
+-- text is the rule's entry of alarm:state, or false. fired says that its timer has
+-- been taken. The result has the transitions in moves, and r is nil where the rule
+-- is gone or malformed.
+local function alarm_judge(now, model, point, rule, x, text, fired)
+  local a = alarm_at(model, point, rule, text)
+  if fired then a.timed = '' end
+  a.r = alarm_rule(redis.call('HGET', P .. 'alarm:rules:' .. model .. ':' .. point, rule), model)
+  local ok, err = pcall(alarm_decide, now, a, x or alarm_input(model, point))
+  if not ok then alarm_sooner(a, tonumber(now) + 1000) end -- then it is tried again
+  alarm_save(a)
+  if not ok then error(err, 0) end
+  return a
+end
+
+-- What an input says that is given as text: a number in any form, or "!" and a
+-- quality. nil where it is neither.
+local function alarm_given(text)
+  local quality = type(text) == 'string' and string.match(text, '^!(%a+)$')
+  if quality == 'good' or quality == 'uncertain' or quality == 'substituted' then return nil end
+  if quality then return { quality = quality } end
+  local v = number(text)
+  return v and { value = stored(v), number = v }
+end
+
+local function alarm_error(name, err)
+  return 'alarm rule ' .. name .. ': ' .. tostring(type(err) == 'table' and err.err or err)
+end
+
+-- Every rule that is stored for a point, against one input: the way of the
 -- hand-callable forms. A rule that cannot be read is skipped and named.
-local function alarm_check(now, model, point, value, report)
+local function alarm_check(now, model, point, x, report)
   local rules, texts, ids = redis.call('HGETALL', P .. 'alarm:rules:' .. model .. ':' .. point), {}, {}
   for i = 1, #rules, 2 do
     ids[#ids + 1] = rules[i]
@@ -146,16 +264,41 @@ local function alarm_check(now, model, point, value, report)
   end
   table.sort(ids) -- a hash has no order, and the ids of the alarms follow from it
   for _, id in ipairs(ids) do
-    local r = decode(texts[id])
-    local threshold = r and number(field(r, 'threshold'))
-    local hysteresis = r and number(field(r, 'hysteresis') or 0)
-    local operator = r and field(r, 'operator')
-    if not threshold or not hysteresis or hysteresis < 0 or compare(0, operator, 0) == nil then
+    local r = alarm_rule(texts[id], model)
+    if not r then
       report[#report + 1] = 'alarm rule ' .. id .. ' of ' .. model .. ':' .. point .. ' is malformed and was skipped'
-    elseif field(r, 'disabled') ~= true then
-      local open = redis.call('HGET', P .. 'alarm:open', model .. ':' .. point .. ':' .. id)
-      local t = alarm_step(now, model, point, id, value, operator, threshold, hysteresis, open)
-      if t then report[#report + 1] = 'alarm ' .. id .. ' of ' .. model .. ':' .. point .. ' ' .. t end
+    elseif not r.disabled then
+      local name = model .. ':' .. point .. ':' .. id
+      local ok, a = pcall(alarm_judge, now, model, point, id, x, alarm_state(name))
+      if not ok then
+        report[#report + 1] = alarm_error(name, a)
+      else
+        for _, move in ipairs(a.moves) do report[#report + 1] = 'alarm ' .. id .. ' of ' .. model .. ':' .. point .. ' ' .. move end
+      end
     end
   end
+end
+
+-- The rules whose time has come, at most so many: delays that are over, shelving
+-- that ends, rules that have changed. Returns how many, and whether there are more.
+local function alarm_due(now, most, report)
+  local timers = P .. 'timers'
+  local list = redis.pcall('ZRANGEBYSCORE', timers, '-inf', now, 'LIMIT', 0, most + 1)
+  if list.err then
+    report[#report + 1] = 'timers: ' .. list.err
+    return 0, false
+  end
+  for i = 1, math.min(#list, most) do
+    local member = list[i]
+    redis.call('ZREM', timers, member)
+    local model, point, rule = string.match(member, '^alarm:([^:]*):([^:]*):(.+)$')
+    if not model then
+      report[#report + 1] = 'timer "' .. member .. '" is of nobody and was taken away'
+    else
+      local name = model .. ':' .. point .. ':' .. rule
+      local ok, err = pcall(alarm_judge, now, model, point, rule, nil, alarm_state(name), true)
+      if not ok then report[#report + 1] = alarm_error(name, err) end
+    end
+  end
+  return math.min(#list, most), #list > most
 end

@@ -54,9 +54,12 @@ local function rule_act(now, id, n, a, report)
   elseif kind == 'alarm' then
     local name = 'action' .. string.format('%d', n)
     -- one open record per rule and action: more of the same would tell nothing new
-    if not redis.call('HGET', P .. 'alarm:open', 'rule:' .. id .. ':' .. name) then
-      alarm_raise(now, { model = 'rule', point = id, rule = name, value = '1.000000', threshold = '0.000000',
-        severity = rule_text(a, 'severity', 'medium'), message = rule_text(a, 'message', 'rule ' .. id) })
+    local alarm = alarm_at('rule', id, name, alarm_state('rule:' .. id .. ':' .. name))
+    if alarm.id == '' or not alarm_load(alarm) then
+      alarm.value = '1.000000'
+      alarm.r = { op = '', threshold = 0, high = 0, severity = rule_text(a, 'severity', 'medium'), message = rule_text(a, 'message', 'rule ' .. id) }
+      alarm_raise(now, alarm)
+      alarm_save(alarm)
     end
   elseif kind == 'notification' then
     notify({ type = 'notification', rule_id = id, severity = rule_text(a, 'severity', 'medium'),
