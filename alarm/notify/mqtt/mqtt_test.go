@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -106,7 +107,7 @@ func listen(t *testing.T, b *broker) <-chan string {
 	t.Helper()
 	host, port, err := net.SplitHostPort(b.addr)
 	require.NoError(t, err)
-	cmd := exec.Command(tool(t, "mosquitto_sub"), "-h", host, "-p", port, "-t", "#", "-q", "1", "-v", "-d")
+	cmd := exec.Command(tool(t, "mosquitto_sub"), "-h", host, "-p", port, "-t", "#", "-q", "1", "-v")
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
@@ -114,14 +115,15 @@ func listen(t *testing.T, b *broker) <-chan string {
 	read := make(chan struct{})
 	go func() {
 		defer close(read)
+		began := sync.OnceFunc(func() { close(ready) })
 		s := bufio.NewScanner(out)
 		s.Buffer(nil, 1<<20)
 		for s.Scan() {
-			if strings.HasPrefix(s.Text(), "Subscribed ") {
-				close(ready)
-			} else if strings.Contains(s.Text(), " {") {
-				lines <- s.Text()
+			if strings.HasPrefix(s.Text(), "probe ") {
+				began()
+				continue
 			}
+			lines <- s.Text()
 		}
 	}()
 	t.Cleanup(func() {
@@ -129,11 +131,19 @@ func listen(t *testing.T, b *broker) <-chan string {
 		<-read
 		_ = cmd.Wait()
 	})
-	select {
-	case <-ready:
-	case <-time.After(time.Minute):
-		t.Fatal("mosquitto_sub does not subscribe")
-	}
+	// It says nothing when it has subscribed: messages are sent until one arrives.
+	probe := open(t, Config{Broker: "mqtt://" + b.addr, Topic: "probe", ClientID: "probe"})
+	require.Eventually(t, func() bool {
+		if probe.Send(t.Context(), notify.Message{}) != nil {
+			return false
+		}
+		select {
+		case <-ready:
+			return true
+		default:
+			return false
+		}
+	}, time.Minute, 10*time.Millisecond, "mosquitto_sub does not subscribe")
 	return lines
 }
 
