@@ -33,6 +33,13 @@ var arrows = map[string][]string{
 	"internal/reference":           {},
 	"calc":                         {"model"},
 	"alarm":                        {"scripts", "model", "internal/follow"},
+	"alarm/notify":                 {"scripts", "model", "channel"},
+	"alarm/notify/exec":            {"alarm/notify", "channel", "model"},
+	"alarm/notify/mqtt":            {"alarm/notify", "model"},
+	"alarm/notify/smtp":            {"alarm/notify", "model"},
+	"alarm/notify/text":            {"alarm/notify", "model"},
+	"alarm/notify/webhook":         {"alarm/notify", "model"},
+	"alarm/notify/all":             {"alarm/notify", "alarm/notify/exec", "alarm/notify/mqtt", "alarm/notify/smtp", "alarm/notify/text", "alarm/notify/webhook"},
 	"rule":                         {"scripts", "model", "internal/follow"},
 	"internal/follow":              {},
 	"internal/licences":            {},
@@ -41,7 +48,7 @@ var arrows = map[string][]string{
 	"internal/auth":                {"model"},
 	"internal/simsite":             {"channel/modbus/server", "model"},
 	"internal/demo":                {"internal/simsite", "channel", "channel/modbus", "channel/modbus/northbound", "channel/virtual", "model", "alarm", "rule"},
-	"":                             {"internal/api", "internal/auth", "internal/runner", "internal/follow", "calc", "alarm", "rule", "scripts", "channel", "model"},
+	"":                             {"internal/api", "internal/auth", "internal/runner", "internal/follow", "calc", "alarm", "alarm/notify", "rule", "scripts", "channel", "model"},
 	"examples":                     {"*"},
 }
 
@@ -52,6 +59,9 @@ var onlyHere = map[string]string{
 	"github.com/yuin/gopher-lua":      "scripts/internal/luabox",
 	"github.com/goburrow/modbus":      "channel/modbus",
 	"github.com/goburrow/serial":      "channel/modbus",
+	"github.com/wneessen/go-mail":     "alarm/notify/smtp",
+	"text/template":                   "alarm/notify/text", // 6 MB of firmware
+	"html/template":                   "none",
 	"github.com/coder/websocket":      "internal/api",
 	"github.com/golang-jwt/jwt":       "internal/auth",
 	"go.yaml.in/yaml":                 "",

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/voltageems/voltage/alarm"
+	"github.com/voltageems/voltage/alarm/notify"
 	"github.com/voltageems/voltage/channel"
 	"github.com/voltageems/voltage/internal/runner"
 	"github.com/voltageems/voltage/model"
@@ -43,6 +44,8 @@ type Config struct {
 	Rules    []rule.Rule
 	// Servers show the site to other systems; more can be registered at any time.
 	Servers []channel.ServerConfig
+	// Notifications say who is told of alarms. The zero value tells nobody.
+	Notifications notify.Config
 	// HTTP is the engine's own server; Engine.Handler serves the same elsewhere.
 	HTTP HTTP
 	// Scripts says which scripts run, and how. The zero value runs those of this
@@ -135,5 +138,6 @@ func (c Config) Validate() error {
 		add(s.Validate())
 		once("server", s.ID)
 	}
+	add(c.Notifications.Validate())
 	return errors.Join(errs...)
 }

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/voltageems/voltage/alarm"
+	"github.com/voltageems/voltage/alarm/notify"
 	"github.com/voltageems/voltage/internal/api"
 	"github.com/voltageems/voltage/internal/auth"
 	"github.com/voltageems/voltage/model"
@@ -76,6 +77,9 @@ type Engine struct {
 	runners runners
 	servers servers
 
+	notifier  *notify.Notifier // nil where nobody is to be told
+	notifying notifying
+
 	calculations calculations
 
 	// tidied: what an earlier run had defined and this one does not is removed.
@@ -110,6 +114,12 @@ func NewEngine(cfg Config) (*Engine, error) {
 	e.guard = cfg.HTTP.guard(cfg.Clock)
 	e.handler = api.New(api.Config{Site: site{e}, Log: cfg.Log, Clock: cfg.Clock, AllowedHosts: cfg.HTTP.AllowedHosts,
 		Guard: e.guard, OpenProbes: cfg.HTTP.OpenProbes, ScriptUpdates: cfg.Scripts.Updates})
+	if !cfg.Notifications.Empty() {
+		var err error
+		if e.notifier, err = notify.New(cfg.Notifications, notify.Options{Site: cfg.Site, Engine: cfg.Engine, Log: e.log, Clock: cfg.Clock}); err != nil {
+			return nil, err
+		}
+	}
 	var errs []error
 	for _, ch := range cfg.Channels {
 		errs = append(errs, e.RegisterChannel(ch))
@@ -212,6 +222,7 @@ func (e *Engine) Start(ctx context.Context) (err error) {
 	for _, id := range e.registry.serverIDs() {
 		e.runServer(run, id)
 	}
+	e.runNotifier(run)
 	e.log.Info("engine started", "site", e.cfg.Site, "engine", e.id, "store", e.store.Kind)
 	return nil
 }
@@ -276,6 +287,7 @@ func (e *Engine) shutdown(ctx context.Context) error {
 	}
 	errs = append(errs, <-outside) // bounded
 	errs = append(errs, e.runners.stop(ctx), <-page)
+	errs = append(errs, e.notifying.stop(ctx))
 	if e.plane != nil {
 		polite, cancel := context.WithTimeout(ctx, absentTime)
 		if err := e.plane.Absent(polite, e.cfg.Engine, e.id); err != nil {
@@ -346,12 +358,12 @@ func (e *Engine) follow(ctx, run context.Context) error {
 				e.handler.Update(u)
 				e.subscribers.update(u)
 			},
-			Alarms:   e.subscribers.wakeAlarms,
+			Alarms:   e.wakeAlarms,
 			Commands: e.subscribers.wakeCommands,
 			Control:  e.wakeChannel,
 			Scripts:  e.scriptsChanged,
 			Connected: func() {
-				e.subscribers.wakeAlarms()
+				e.wakeAlarms()
 				e.subscribers.wakeCommands()
 				e.scriptsChanged()
 				if again { // messages may have been lost in between

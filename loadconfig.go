@@ -11,6 +11,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/voltageems/voltage/alarm/notify"
 	"github.com/voltageems/voltage/channel"
 	"github.com/voltageems/voltage/model"
 	"github.com/voltageems/voltage/scripts"
@@ -30,8 +31,10 @@ const (
 //
 //	cfg, err := voltage.LoadConfig("site.yaml", all.Kinds()...)
 //
+// A file with targets of notifications needs LoadConfigWith.
+//
 // Relative paths in the file count from the file's folder. ${NAME} in the sections
-// of the store, of http, of drivers and of servers is replaced by the environment
+// of the store, of http, of drivers, of servers and of senders is replaced by the environment
 // variable. LoadConfig reads
 // files and the environment and does no other I/O.
 //
@@ -40,6 +43,22 @@ const (
 // file system. It holds no value of an environment variable and no password of
 // a URL. Log and Clock of the result are nil.
 func LoadConfig(path string, kinds ...channel.Kind) (Config, error) {
+	return LoadConfigWith(path, Kinds{Channels: kinds})
+}
+
+// Kinds are what a configuration file may name. A program links what it passes.
+type Kinds struct {
+	// Channels are drivers and servers, such as those of channel/all.
+	Channels []channel.Kind
+	// Senders reach the targets of notifications, such as those of
+	// alarm/notify/all, which has templates of texts as well.
+	Senders []notify.Kind
+}
+
+// LoadConfigWith is LoadConfig with kinds of everything:
+//
+//	cfg, err := voltage.LoadConfigWith("site.yaml", voltage.Kinds{Channels: channels.Kinds(), Senders: senders.Kinds()})
+func LoadConfigWith(path string, kinds Kinds) (Config, error) {
 	data, err := loadReadFile(path, loadMaxYAML)
 	if err != nil {
 		return Config{}, fmt.Errorf("%s: %w", path, loadCause(err))
@@ -48,8 +67,11 @@ func LoadConfig(path string, kinds ...channel.Kind) (Config, error) {
 }
 
 // loadConfig is LoadConfig without the operating system.
-func loadConfig(path string, data []byte, kinds []channel.Kind, read func(string, int64) ([]byte, error), env func(string) (string, bool)) (Config, error) {
-	l, err := newLoader(path, kinds, read, env)
+func loadConfig(path string, data []byte, kinds Kinds, read func(string, int64) ([]byte, error), env func(string) (string, bool)) (Config, error) {
+	l, err := newLoader(path, kinds.Channels, read, env)
+	if err == nil {
+		err = l.knowSenders(kinds.Senders)
+	}
 	if err != nil {
 		return Config{}, fmt.Errorf("LoadConfig: %w", err)
 	}
@@ -94,6 +116,8 @@ type loadShared struct {
 	files    []string                // the configuration file, then profiles and tables in order of use
 	kinds    map[string]channel.Kind // of drivers
 	servers  map[string]channel.Kind // of servers
+	senders  map[string]notify.Kind  // of targets
+	texts    func(subject, body string) (notify.Texts, error)
 	tables   map[string]*loadTable
 	profiles map[string]*loadProfile
 	// templates by name, and the files of them that were read
@@ -149,6 +173,7 @@ type loadFile struct {
 	Alarms       []loadSiteAlarm    `yaml:"alarms"`
 	Rules        []model.Rule       `yaml:"rules"`
 	Servers      []loadServer       `yaml:"servers"`
+	Notify       loadNotify         `yaml:"notifications"`
 	Extra        map[string]loadRaw `yaml:",inline"`
 }
 
@@ -203,6 +228,7 @@ func (l *loader) build(f loadFile) Config {
 	cfg.Alarms = l.buildAlarms(f.Alarms)
 	cfg.Rules = l.buildRules(f.Rules)
 	cfg.Servers = l.buildServers(f.Servers)
+	cfg.Notifications = l.notifications(f.Notify)
 	if len(l.faults) == 0 { // what no check above located
 		for _, err := range loadSplit(cfg.Validate()) {
 			l.add(0, 1, "", loadText(err), model.ErrInvalid)

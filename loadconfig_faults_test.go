@@ -81,7 +81,7 @@ func TestLoadConfigFaultsOfTheSite(t *testing.T) {
 		{name: "unknown keys", yaml: "sites: a\nchanels: []\nfoo: 1\nhttp: {listn: a, b: c}\nx-free: {a: 1}\n", want: []string{
 			"site.yaml:1: sites: unknown key; did you mean site?",
 			"site.yaml:2: chanels: unknown key; did you mean channels?",
-			"site.yaml:3: foo: unknown key: want one of site, engine, lease, store, http, scripts, history_queue, cloud_queue, channels, templates, bindings, models, alarms, rules, servers",
+			"site.yaml:3: foo: unknown key: want one of site, engine, lease, store, http, scripts, history_queue, cloud_queue, channels, templates, bindings, models, alarms, rules, servers, notifications",
 			"site.yaml:4: http.listn: unknown key; did you mean listen?",
 			"site.yaml:4: http.b: unknown key: want one of listen, tls, insecure, keys, jwt, allowed_hosts, trusted_proxies, rate, open_probes, cache",
 		}},

@@ -61,7 +61,7 @@ func TestLoadConfigPaths(t *testing.T) {
 	yaml := "channels:\n  - {id: a, driver: own, own: {files: [ca.pem, /etc/ca.pem, '${FOLDER}/x'], named: {a: ../b}, text: ca.pem, none: }}\n"
 	read := func(string, int64) ([]byte, error) { return nil, nil }
 	env := func(string) (string, bool) { return "keys", true }
-	_, err := loadConfig(filepath.Join("etc", "site.yaml"), []byte(yaml), []channel.Kind{kind}, read, env)
+	_, err := loadConfig(filepath.Join("etc", "site.yaml"), []byte(yaml), Kinds{Channels: []channel.Kind{kind}}, read, env)
 	require.NoError(t, err)
 	in := func(path string) channel.Path { return channel.Path(filepath.FromSlash(path)) }
 	assert.Equal(t, []channel.Path{in("etc/ca.pem"), "/etc/ca.pem", in("etc/keys/x")}, got.Files)

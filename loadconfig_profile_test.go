@@ -119,14 +119,14 @@ func TestProfileIsReadOnce(t *testing.T) {
 	}
 	reads := 0
 	profile := "profile: 1\ndrivers: {virtual: {sead: 1}}\npoints:\n  - {id: 1, address: nonsense}\n"
-	_, err := loadConfig("site.yaml", []byte(site), all.Kinds(), func(path string, _ int64) ([]byte, error) {
+	_, err := loadConfig("site.yaml", []byte(site), Kinds{Channels: all.Kinds()}, func(path string, _ int64) ([]byte, error) {
 		reads++
 		return []byte(profile), nil
 	}, nil)
 	require.EqualError(t, err, `x.yaml:2: drivers.virtual.sead: unknown key; did you mean seed?`)
 	require.Equal(t, 1, reads)
 	profile = strings.Replace(profile, "sead", "seed", 1)
-	_, err = loadConfig("site.yaml", []byte(site), all.Kinds(), func(path string, _ int64) ([]byte, error) { return []byte(profile), nil }, nil)
+	_, err = loadConfig("site.yaml", []byte(site), Kinds{Channels: all.Kinds()}, func(path string, _ int64) ([]byte, error) { return []byte(profile), nil }, nil)
 	require.EqualError(t, err, `x.yaml:4: points[0].address: "nonsense": unknown signal "nonsense": want one of constant, sine, ramp, random_walk, square, toggle, csv, text, setpoint, follow`)
 }
 

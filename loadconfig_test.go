@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/voltageems/voltage/alarm"
+	senders "github.com/voltageems/voltage/alarm/notify/all"
 	"github.com/voltageems/voltage/channel"
 	"github.com/voltageems/voltage/channel/all"
 	"github.com/voltageems/voltage/model"
@@ -34,7 +35,7 @@ func loadTest(files map[string]string, env map[string]string, kinds ...channel.K
 		v, ok := env[name]
 		return v, ok
 	}
-	return loadConfig("site.yaml", []byte(files["site.yaml"]), kinds, read, lookup)
+	return loadConfig("site.yaml", []byte(files["site.yaml"]), Kinds{Channels: kinds, Senders: senders.Kinds()}, read, lookup)
 }
 
 func loadFloatOf(v float64) *float64 { return &v }

@@ -23,6 +23,7 @@ import (
 
 	"github.com/voltageems/voltage"
 	"github.com/voltageems/voltage/alarm"
+	senders "github.com/voltageems/voltage/alarm/notify/all"
 	"github.com/voltageems/voltage/channel/all"
 	"github.com/voltageems/voltage/internal/demo"
 	"github.com/voltageems/voltage/internal/simsite"
@@ -59,7 +60,7 @@ func run(ctx context.Context, config, redisURL, listen, north, data string) erro
 	var cfg voltage.Config
 	if config != "" {
 		var err error
-		if cfg, err = voltage.LoadConfig(config, all.Kinds()...); err != nil {
+		if cfg, err = voltage.LoadConfigWith(config, voltage.Kinds{Channels: all.Kinds(), Senders: senders.Kinds()}); err != nil {
 			return err
 		}
 	} else {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/voltageems/voltage"
+	senders "github.com/voltageems/voltage/alarm/notify/all"
 	"github.com/voltageems/voltage/channel"
 	"github.com/voltageems/voltage/channel/all"
 	"github.com/voltageems/voltage/model"
@@ -53,7 +54,7 @@ func (c *call) plannedChannels(file string, kinds []channel.Kind) ([]channel.Con
 	if d.driver != "" {
 		return nil, usageError("-driver belongs to -profile")
 	}
-	cfg, err := voltage.LoadConfig(file, kinds...)
+	cfg, err := voltage.LoadConfigWith(file, voltage.Kinds{Channels: kinds, Senders: senders.Kinds()})
 	if err != nil {
 		return nil, err
 	}

@@ -425,6 +425,7 @@ func TestEveryDescribedStatus(t *testing.T) {
 		"putAlarmRule":    {target: hotRule, body: `{"operator":">","threshold":5}`},
 		"shelveAlarmRule": {target: hotRule + "/shelve", body: `{"reason":"x","minutes":5}`}, "unshelveAlarmRule": {target: hotRule + "/unshelve"},
 		"alarmRuleOutOfService": {target: hotRule + "/out-of-service", body: `{"reason":"x"}`}, "alarmRuleInService": {target: hotRule + "/in-service"},
+		"testNotification": {target: "/notifications/ops/test"}, "retryNotifications": {body: `{"ids":["1-a"]}`},
 		"script": {target: "/scripts/data_sync"}, "scriptSource": {target: "/scripts/data_sync/source"},
 		"verifyScript": {target: "/scripts/data_sync/verify", body: source}, "activateScript": {target: "/scripts/data_sync/activate", body: source},
 		"rollbackScript": {target: "/scripts/data_sync/rollback"}, "canaryScript": {target: "/scripts/data_sync/canary", body: trial},
@@ -439,11 +440,12 @@ func TestEveryDescribedStatus(t *testing.T) {
 		"alarmRules":  {{target: "/alarm-rules?model=%20"}}, "exportAlarmJournal": {{target: "/alarms/journal/export?format=x"}},
 		"alarmRule":    {{target: hotRule, change: func(s *fakeSite) { s.rules["bms1:temperature_max:hot"] = model.AlarmRule{} }}},
 		"alarmJournal": {{target: "/alarms/journal?after=x"}}, "scriptJournal": {{target: "/scripts/journal?after=x"}}, "audit": {{target: "/audit?limit=0"}},
-		"values":         {{target: "/values?models="}},
-		"verifyScript":   {{target: "/scripts/data_sync/verify", body: broken}},
-		"activateScript": {{target: "/scripts/data_sync/activate", body: broken}},
-		"canaryScript":   {{target: "/scripts/data_sync/canary", body: body(t, "source", own.Text+"x", "channels", []string{"1001"})}},
-		"webSocket":      {{target: "/ws", header: []string{"Upgrade", "websocket"}}, {target: "/ws?after_alarms=x"}},
+		"values":           {{target: "/values?models="}},
+		"verifyScript":     {{target: "/scripts/data_sync/verify", body: broken}},
+		"activateScript":   {{target: "/scripts/data_sync/activate", body: broken}},
+		"canaryScript":     {{target: "/scripts/data_sync/canary", body: body(t, "source", own.Text+"x", "channels", []string{"1001"})}},
+		"testNotification": {{target: "/notifications/down/test"}}, "retryNotifications": {{target: "/notifications/dead/retry", body: `{"ids":["a b"]}`}},
+		"webSocket": {{target: "/ws", header: []string{"Upgrade", "websocket"}}, {target: "/ws?after_alarms=x"}},
 	}
 	for _, rt := range newHandler(t, newFakeSite(), nil).routes() {
 		t.Run(rt.id, func(t *testing.T) {

@@ -45,6 +45,9 @@ func (h *Handler) metrics(w http.ResponseWriter, r *http.Request) error {
 		m.alarms(alarms)
 	}
 	m.servers(h.site.Servers())
+	if n, err := h.site.Notifications(ctx); err == nil {
+		m.notifications(n)
+	}
 	m.scripts(h.site.ScriptStats())
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	_, _ = w.Write([]byte(m.text.String())) // a failed write means that the client is gone

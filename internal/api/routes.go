@@ -38,7 +38,7 @@ const (
 // routes is the whole API. The mux, who may do what, the audit journal and the
 // test of the OpenAPI description are made from it.
 func (h *Handler) routes() []route {
-	return slices.Concat(h.siteRoutes(), h.alarmRoutes())
+	return slices.Concat(h.siteRoutes(), h.alarmRoutes(), h.notificationRoutes())
 }
 
 func (h *Handler) siteRoutes() []route {

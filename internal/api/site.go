@@ -76,6 +76,7 @@ type Site interface {
 	// AuditJournal returns up to limit entries after a position; "" is the oldest
 	// that is kept.
 	AuditJournal(ctx context.Context, after string, limit int) ([]model.AuditEntry, error)
+	notifier
 	// ScriptStats returns what the script calls of this process came to, by script.
 	// It does no I/O.
 	ScriptStats() []scripts.ScriptStats
