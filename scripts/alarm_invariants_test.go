@@ -189,7 +189,7 @@ func suppressionOf(flags string) string {
 
 func (l *alarmLedger) checkStates(d alarmStep, look alarmLook) string {
 	switch {
-	case d.step[0] == "data_sync" || d.step[0] == "alarm_tick":
+	case (d.step[0] == "data_sync" || d.step[0] == "alarm_tick") && strings.HasPrefix(d.reply, `["OK"`):
 		clear(l.soon) // timers that are due come first
 	case d.step[0] == "site_config" && strings.HasSuffix(d.step[1], "alarm_rule"):
 		l.soon[strings.Join(d.step[4:7], ":")] = true

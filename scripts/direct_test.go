@@ -360,7 +360,7 @@ func TestDirectOnCluster(t *testing.T) {
 	w.write(t, sample("0", 70), sample("12", 20), sample("6", 1))
 	w.write(t, sample("6", 55))
 	require.Equal(t, []string{"3", "4"}, w.history(t))
-	require.Len(t, w.hash(t, "alarm:state"), 2)
+	require.Len(t, client.SMembers(t.Context(), w.prefix+"alarm:active").Val(), 2)
 	queue, err := client.XLen(t.Context(), w.prefix+"cmd:1001:queue").Result()
 	require.NoError(t, err)
 	require.EqualValues(t, 1, queue, "two rules commanded one point: the newer command took the place of the first")

@@ -98,6 +98,13 @@ func (w *modeWorld) define(ctx context.Context) error {
 				Threshold: 10.5, Hysteresis: 2, Message: `below, "far"`}))
 		}
 	}
+	for i, r := range []model.AlarmRule{
+		{OnDelay: 2 * time.Second}, {OffDelay: 1500 * time.Millisecond, Latch: true}, {Count: 2, Window: 10 * time.Second},
+		{Enable: &model.AlarmEnable{Point: "on", Operator: ">", Threshold: 50}, OnDelay: 500 * time.Millisecond},
+	} {
+		r.ID, r.Model, r.Point, r.Operator, r.Threshold = "more", "m1", fmt.Sprintf("v%d", i), model.Above, 40
+		do = append(do, w.PutAlarmRule(ctx, r))
+	}
 	for i, a := range []model.Action{
 		{Type: model.ActionControl, Model: "m1", Control: "set", Value: 12.5},
 		{Type: model.ActionControl, Model: "m2", Control: "set", Value: 0.3}, // not on the step

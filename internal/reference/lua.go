@@ -202,13 +202,3 @@ func pair(s string) (a, b string, ok bool) {
 func parts(s string) []string {
 	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' })
 }
-
-// triple reads "<a>:<b>:<c>", as the pattern ^([^:]*):([^:]*):(.*)$ does.
-func triple(s string) (a, b, c string) {
-	a, rest, ok := strings.Cut(s, ":")
-	b, c, more := strings.Cut(rest, ":")
-	if !ok || !more {
-		fail("%.80q names no rule of a point", s)
-	}
-	return a, b, c
-}
