@@ -277,8 +277,11 @@ func (r *run) alarmEnd(now string, a *alarm) {
 	_, _ = r.pcall("SREM", r.key("alarm:active"), id)
 	r.call("HSET", r.key("alarm:", id), "closed_at", now)
 	r.call("EXPIRE", r.key("alarm:", id), alarmKept)
-	r.call("ZADD", closed, now, id)
-	if over := r.integer("ZCARD", closed) - alarmKeep; over > 0 {
+	over := int64(0)
+	if _, err := r.pcall("ZADD", closed, now, id); err == nil { // a list of another program's is no reason to stay open
+		over = r.integer("ZCARD", closed) - alarmKeep
+	}
+	if over > 0 {
 		for _, old := range r.list("ZRANGE", closed, "0", whole(float64(min(over, 100)-1))) {
 			gone, _ := old.(string)
 			r.call("DEL", r.key("alarm:", gone))
