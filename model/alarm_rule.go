@@ -54,8 +54,11 @@ func (o Operator) TakesThreshold() bool {
 	return !slices.Contains([]Operator{Change, IsStale, BadQuality, IsOffline}, o)
 }
 
-// takesHysteresis reports whether there is a limit to come back past.
-func (o Operator) takesHysteresis() bool {
+// ranged reports whether the condition has two limits.
+func (o Operator) ranged() bool { return o == InRange || o == OutOfRange }
+
+// TakesHysteresis reports whether an alarm rule with this operator has a limit to come back past.
+func (o Operator) TakesHysteresis() bool {
 	return slices.Contains([]Operator{Above, AboveOrEqual, Below, BelowOrEqual, InRange, OutOfRange, Deviation, Rate}, o)
 }
 
@@ -156,14 +159,19 @@ type alarmRule AlarmRule
 // alarmRuleJSON is the stored form.
 type alarmRuleJSON struct {
 	alarmRule
-	OnDelay  int64 `json:"on_delay_ms,omitempty"`
-	OffDelay int64 `json:"off_delay_ms,omitempty"`
-	Window   int64 `json:"window_ms,omitempty"`
+	High     *float64 `json:"high,omitempty"` // a range to zero says so
+	OnDelay  int64    `json:"on_delay_ms,omitempty"`
+	OffDelay int64    `json:"off_delay_ms,omitempty"`
+	Window   int64    `json:"window_ms,omitempty"`
 }
 
 // MarshalJSON writes the stored form.
 func (r AlarmRule) MarshalJSON() ([]byte, error) {
-	return json.Marshal(alarmRuleJSON{alarmRule(r), r.OnDelay.Milliseconds(), r.OffDelay.Milliseconds(), r.Window.Milliseconds()})
+	s := alarmRuleJSON{alarmRule: alarmRule(r), OnDelay: r.OnDelay.Milliseconds(), OffDelay: r.OffDelay.Milliseconds(), Window: r.Window.Milliseconds()}
+	if r.Operator.ranged() || r.High != 0 {
+		s.High = &r.High
+	}
+	return json.Marshal(s)
 }
 
 // UnmarshalJSON reads the stored form.
@@ -172,15 +180,19 @@ func (r *AlarmRule) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &s); err != nil {
 		return err
 	}
-	*r = AlarmRule(s.alarmRule)
 	for _, d := range []struct {
-		to *time.Duration
-		ms int64
-	}{{&r.OnDelay, s.OnDelay}, {&r.OffDelay, s.OffDelay}, {&r.Window, s.Window}} {
+		field string
+		to    *time.Duration
+		ms    int64
+	}{{"on_delay_ms", &s.alarmRule.OnDelay, s.OnDelay}, {"off_delay_ms", &s.alarmRule.OffDelay, s.OffDelay}, {"window_ms", &s.alarmRule.Window, s.Window}} {
 		if d.ms < 0 || d.ms > MaxAlarmDelay.Milliseconds() {
-			return fmt.Errorf("%w: alarm rule %.64q: %d ms: want 0 to %d", ErrInvalid, r.ID, d.ms, MaxAlarmDelay.Milliseconds())
+			return fmt.Errorf("%w: alarm rule %.64q: %s %d: want 0 to %d", ErrInvalid, s.ID, d.field, d.ms, MaxAlarmDelay.Milliseconds())
 		}
 		*d.to = time.Duration(d.ms) * time.Millisecond
+	}
+	*r = AlarmRule(s.alarmRule)
+	if s.High != nil {
+		r.High = *s.High
 	}
 	return nil
 }
@@ -255,7 +267,8 @@ func (r AlarmRule) Validate() error {
 
 // validateCondition checks what single operators ask for.
 func (r AlarmRule) validateCondition(bad func(field string, value any, why string) error) error {
-	ranged := r.Operator == InRange || r.Operator == OutOfRange
+	const half = 5e-7 // of the last decimal that is stored
+	ranged := r.Operator.ranged()
 	switch {
 	case ranged && (!Storable(r.High) || r.High < r.Threshold):
 		return bad("high", r.High, "want a number that is not below the threshold")
@@ -263,11 +276,11 @@ func (r AlarmRule) validateCondition(bad func(field string, value any, why strin
 		return bad("high", r.High, "is for in_range and out_of_range")
 	case r.Operator == Deviation && r.Threshold < 0:
 		return bad("threshold", r.Threshold, "a deviation has no sign")
-	case r.Operator == Rate && r.Threshold <= 0:
+	case r.Operator == Rate && r.Threshold < half:
 		return bad("threshold", r.Threshold, "want more than zero units a second")
 	case (r.Operator == BitSet || r.Operator == BitClear) && (r.Threshold < 0 || r.Threshold > 52 || r.Threshold != float64(int(r.Threshold))):
 		return bad("threshold", r.Threshold, "want the number of a bit, 0 to 52")
-	case r.Operator == OutOfRange && 2*r.Hysteresis > r.High-r.Threshold:
+	case r.Operator == OutOfRange && 2*r.Hysteresis > r.High-r.Threshold+half: // 0.3 - 0.2 is not 0.1 in binary
 		return bad("hysteresis", r.Hysteresis, "leaves nothing of the range to come back to")
 	case (r.Operator == Deviation || r.Operator == Rate) && r.Hysteresis > r.Threshold:
 		return bad("hysteresis", r.Hysteresis, "is more than the threshold: the alarm could never clear")
@@ -276,7 +289,7 @@ func (r AlarmRule) validateCondition(bad func(field string, value any, why strin
 	}
 	if r.Operator == Deviation {
 		ref := r.ReferencePoint()
-		if CheckID("model", ref.Owner) != nil || CheckID("point", ref.Name) != nil {
+		if !hasPoints(ref.Owner) || !ValidID(ref.Name) {
 			return bad("reference", fmt.Sprintf("%.64q", r.Reference), "want a point of the same model, or model:point")
 		}
 		if ref == (Ref{Owner: r.Model, Name: r.Point}) {
@@ -286,8 +299,10 @@ func (r AlarmRule) validateCondition(bad func(field string, value any, why strin
 	if e := r.Enable; e != nil {
 		at := r.EnablePoint()
 		switch {
-		case CheckID("model", at.Owner) != nil || CheckID("point", at.Name) != nil:
+		case !ValidID(at.Owner) || !ValidID(at.Name):
 			return bad("enable", fmt.Sprintf("%.32q of %.32q", e.Point, e.Model), "want a point, and its model where that is another one")
+		case !hasPoints(at.Owner):
+			return bad("enable", at.Name+" of "+at.Owner, "want a point of a model")
 		case !e.Operator.Valid():
 			return bad("enable", fmt.Sprintf("with operator %.20q", string(e.Operator)), "want one of > >= < <= == !=")
 		case !Storable(e.Threshold):
@@ -295,6 +310,11 @@ func (r AlarmRule) validateCondition(bad func(field string, value any, why strin
 		}
 	}
 	return nil
+}
+
+// hasPoints reports whether id may be that of a model, which has points.
+func hasPoints(id string) bool {
+	return ValidID(id) && id != AlarmModelChannel && id != AlarmModelRule
 }
 
 // validateTiming checks Count, Window and what they cannot go with.

@@ -71,10 +71,11 @@ func (m Instance) Validate() error {
 	if err := CheckID("model", m.ID); err != nil {
 		return err
 	}
-	// model:enabled is the set of enabled models; alarms that rules raise belong
-	// to "rule".
-	if m.ID == "enabled" || m.ID == "rule" {
+	switch m.ID {
+	case "enabled": // model:enabled is the set of enabled models
 		return fmt.Errorf("%w: model: the id %s is reserved", ErrInvalid, m.ID)
+	case AlarmModelChannel, AlarmModelRule:
+		return fmt.Errorf("%w: model: the id %s is reserved: alarms of what is no model have it", ErrInvalid, m.ID)
 	}
 	seen := map[string]Kind{}
 	for _, k := range Kinds() {

@@ -3,41 +3,26 @@ package scripts
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
-
-	"github.com/redis/go-redis/v9"
 
 	"github.com/voltageems/voltage/model"
 )
 
-// OpenAlarms returns every alarm that is not closed, oldest first.
+// OpenAlarms returns every alarm that is not closed, oldest first. There may be as
+// many as there are alarm rules; QueryAlarms reads them in pages.
 func (p *Plane) OpenAlarms(ctx context.Context) ([]model.Alarm, error) {
 	ids, err := p.client.SMembers(ctx, p.keys.alarmActive()).Result()
 	if err != nil {
 		return nil, storeError("reading the open alarms", err)
 	}
-	pipe := p.client.Pipeline()
-	records := make([]*redis.MapStringStringCmd, len(ids))
-	for i, id := range ids {
-		records[i] = pipe.HGetAll(ctx, p.keys.alarm(id))
-	}
-	if len(ids) > 0 {
-		if _, err := pipe.Exec(ctx); err != nil {
-			return nil, storeError("reading the open alarms", err)
-		}
-	}
 	list := make([]model.Alarm, 0, len(ids))
-	for _, r := range records {
-		if a, ok := alarmRecord(r.Val()); ok {
-			list = append(list, a)
+	for some := range slices.Chunk(ids, alarmsAtOnce) {
+		if list, err = p.alarmRecords(ctx, list, some); err != nil {
+			return nil, err
 		}
 	}
-	slices.SortFunc(list, func(a, b model.Alarm) int {
-		return cmp.Or(a.Raised.Compare(b.Raised), cmp.Compare(len(a.ID), len(b.ID)), cmp.Compare(a.ID, b.ID))
-	})
+	slices.SortFunc(list, func(a, b model.Alarm) int { return cmp.Or(a.Raised.Compare(b.Raised), compareAlarmIDs(a.ID, b.ID)) })
 	return list, nil
 }
 
@@ -57,56 +42,6 @@ func (p *Plane) Alarm(ctx context.Context, id string) (model.Alarm, error) {
 	return a, nil
 }
 
-// Acknowledge takes note of an alarm. One that was acknowledged before stays as
-// it is and is no error.
-func (p *Plane) Acknowledge(ctx context.Context, id, by, comment string) (model.Alarm, error) {
-	return p.desk(ctx, "ack", id, by, comment)
-}
-
-// CloseAlarm ends an alarm whatever the value is, for alarms whose rule is gone.
-// If the condition still holds, the next sample raises a new one.
-func (p *Plane) CloseAlarm(ctx context.Context, id, by, comment string) (model.Alarm, error) {
-	return p.desk(ctx, "close", id, by, comment)
-}
-
-func (p *Plane) desk(ctx context.Context, op, id, by, comment string) (model.Alarm, error) {
-	if !number(id) {
-		return model.Alarm{}, fmt.Errorf("alarm %.40q: %w", id, ErrNotFound)
-	}
-	if !model.PlainText(by, 64) || !model.PlainText(comment, 500) {
-		return model.Alarm{}, fmt.Errorf("%w: alarm %s: want plain text of at most 64 bytes for a name, 500 for a comment", model.ErrInvalid, id)
-	}
-	if _, err := p.retry(ctx, "alarm_desk", op, id, by, comment); err != nil {
-		return model.Alarm{}, fmt.Errorf("alarm %s: %w", id, err)
-	}
-	return p.Alarm(ctx, id)
-}
-
-// AlarmJournal returns transitions after a position; "" is the oldest kept.
-func (p *Plane) AlarmJournal(ctx context.Context, after string, limit int) ([]model.AlarmEvent, error) {
-	entries, err := p.read(ctx, p.keys.alarmJournal(), after, limit)
-	if err != nil {
-		return nil, err
-	}
-	list := make([]model.AlarmEvent, len(entries))
-	for i, e := range entries {
-		get := func(name string) string { return text(e.Values, name) }
-		list[i] = model.AlarmEvent{
-			Position: e.ID, Transition: model.AlarmTransition(get("transition")), Time: millis(get("time")),
-			Alarm: get("alarm"), Model: get("model_id"), Point: get("point_name"), Rule: get("rule_id"),
-			Severity: model.Severity(get("severity")), Status: model.AlarmStatus(get("status")),
-			Message: get("message"), By: get("by"), Comment: get("comment"),
-		}
-		list[i].Value, _ = strconv.ParseFloat(get("value"), 64)
-	}
-	return list, nil
-}
-
-// AlarmJournalEnd returns the position of the newest entry.
-func (p *Plane) AlarmJournalEnd(ctx context.Context) (string, error) {
-	return p.end(ctx, p.keys.alarmJournal())
-}
-
 // AlarmRules returns the rules stored for a point, by id. Malformed ones are
 // left out; Reconcile reports them.
 func (p *Plane) AlarmRules(ctx context.Context, modelID, point string) ([]model.AlarmRule, error) {
@@ -122,75 +57,4 @@ func (p *Plane) AlarmRules(ctx context.Context, modelID, point string) ([]model.
 	}
 	slices.SortFunc(list, func(a, b model.AlarmRule) int { return cmp.Compare(a.ID, b.ID) })
 	return list, nil
-}
-
-// parseAlarmRule reads a stored rule as any program may have written it: ids
-// come from the key, and the numbers may be texts.
-func parseAlarmRule(modelID, point, id, text string) (model.AlarmRule, error) {
-	var stored struct {
-		Operator   model.Operator `json:"operator"`
-		Threshold  looseNumber    `json:"threshold"`
-		Hysteresis looseNumber    `json:"hysteresis"`
-		Severity   model.Severity `json:"severity"`
-		Message    string         `json:"message"`
-		Disabled   bool           `json:"disabled"`
-	}
-	if err := json.Unmarshal([]byte(text), &stored); err != nil {
-		return model.AlarmRule{}, fmt.Errorf("%w: alarm rule %.64q of %s:%s: %w", model.ErrInvalid, id, modelID, point, err)
-	}
-	if !stored.Threshold.given {
-		return model.AlarmRule{}, fmt.Errorf("%w: alarm rule %.64q of %s:%s: no threshold", model.ErrInvalid, id, modelID, point)
-	}
-	r := model.AlarmRule{
-		ID: id, Model: modelID, Point: point, Operator: stored.Operator, Threshold: stored.Threshold.value,
-		Hysteresis: stored.Hysteresis.value, Severity: stored.Severity, Message: stored.Message, Disabled: stored.Disabled,
-	}.WithDefaults()
-	return r, r.Validate()
-}
-
-// looseNumber is a JSON number, or a text with a number in it.
-type looseNumber struct {
-	value float64
-	given bool
-}
-
-// UnmarshalJSON implements json.Unmarshaler.
-func (n *looseNumber) UnmarshalJSON(b []byte) error {
-	if string(b) == "null" {
-		return nil
-	}
-	s := string(b)
-	if s[0] == '"' {
-		if err := json.Unmarshal(b, &s); err != nil {
-			return err
-		}
-	}
-	v, err := strconv.ParseFloat(s, 64)
-	if err != nil {
-		return fmt.Errorf("%.40q is not a number", s)
-	}
-	n.value, n.given = v, true
-	return nil
-}
-
-func alarmRecord(h map[string]string) (model.Alarm, bool) {
-	if h["id"] == "" {
-		return model.Alarm{}, false
-	}
-	a := model.Alarm{
-		ID: h["id"], Model: h["model_id"], Point: h["point_name"], Rule: h["rule_id"],
-		Severity: model.Severity(h["severity"]), Status: model.AlarmStatus(h["status"]), Message: h["message"],
-		Raised: millis(h["timestamp"]), Cleared: millis(h["cleared_at"]), Acknowledged: millis(h["acknowledged_at"]),
-		AcknowledgedBy: h["acknowledged_by"], Comment: h["comment"],
-	}
-	a.Value, _ = strconv.ParseFloat(h["value"], 64)
-	a.Threshold, _ = strconv.ParseFloat(h["threshold"], 64)
-	a.Count, _ = strconv.ParseInt(h["count"], 10, 64)
-	return a, true
-}
-
-// number reports whether s is an alarm id, a decimal number.
-func number(s string) bool {
-	_, err := strconv.ParseUint(s, 10, 63)
-	return err == nil
 }

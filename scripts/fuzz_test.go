@@ -1,10 +1,10 @@
 package scripts
 
 import (
+	"encoding/json"
+	"reflect"
 	"strings"
 	"testing"
-
-	"github.com/voltageems/voltage/model"
 )
 
 // What other programs write to documented keys and channels may be anything: it
@@ -37,10 +37,23 @@ func FuzzParseUpdate(f *testing.F) {
 func FuzzParseAlarmRule(f *testing.F) {
 	f.Add(`{"operator":">","threshold":"60","severity":null}`)
 	f.Add(`{"operator":"==","threshold":1e300,"hysteresis":-1}`)
+	f.Add(`{"operator":"out_of_range","threshold":-5,"high":"60","count":3,"window_ms":60000,"latch":true}`)
+	f.Add(`{"operator":"in_range","threshold":-10,"high":0}`)
+	f.Add(`{"operator":"deviation","threshold":2,"reference":"a:b","on_delay_ms":"500","enable":{"point_name":"x","operator":"==","threshold":1}}`)
 	f.Fuzz(func(t *testing.T, text string) {
 		r, err := parseAlarmRule("m", "p", "r", text)
-		if err == nil && (!r.Operator.Valid() || !model.Storable(r.Threshold) || r.Hysteresis < 0) {
+		if err != nil {
+			return
+		}
+		if r.Validate() != nil {
 			t.Fatalf("%q was accepted as %+v", text, r)
+		}
+		again, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if back, err := parseAlarmRule("m", "p", "r", string(again)); err != nil || !reflect.DeepEqual(back, r) {
+			t.Fatalf("%q became %s and %+v, %v", text, again, back, err)
 		}
 	})
 }

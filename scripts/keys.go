@@ -60,6 +60,9 @@ func (k keys) ruleStats(id string) string            { return k.key("rule", "sta
 func (k keys) alarm(id string) string                { return k.key("alarm", id) }
 func (k keys) alarmRules(model, point string) string { return k.key("alarm", "rules", model, point) }
 func (k keys) alarmActive() string                   { return k.key("alarm", "active") }
+func (k keys) alarmClosed() string                   { return k.key("alarm", "closed") }
+func (k keys) alarmShelved() string                  { return k.key("alarm", "shelved") }
+func (k keys) timers() string                        { return k.key("timers") }
 func (k keys) alarmJournal() string                  { return k.key("alarm", "journal") }
 func (k keys) command(id string) string              { return k.key("command", id) }
 func (k keys) commandJournal() string                { return k.key("command", "journal") }

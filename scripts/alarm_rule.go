@@ -1,0 +1,142 @@
+package scripts
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strconv"
+	"time"
+
+	"github.com/voltageems/voltage/model"
+)
+
+// parseAlarmRule reads a stored rule as any program may have written it: ids
+// come from the key, numbers may be texts, and what has no meaning for the
+// operator is not looked at. Numbers have six decimals, as in the script.
+func parseAlarmRule(modelID, point, id, text string) (model.AlarmRule, error) {
+	bad := func(err error) (model.AlarmRule, error) {
+		return model.AlarmRule{}, fmt.Errorf("%w: alarm rule %.64q of %s:%s: %w", model.ErrInvalid, id, modelID, point, err)
+	}
+	var stored struct {
+		Operator   model.Operator `json:"operator"`
+		Threshold  looseNumber    `json:"threshold"`
+		High       looseNumber    `json:"high"`
+		Reference  string         `json:"reference"`
+		Hysteresis looseNumber    `json:"hysteresis"`
+		OnDelay    looseNumber    `json:"on_delay_ms"`
+		OffDelay   looseNumber    `json:"off_delay_ms"`
+		Window     looseNumber    `json:"window_ms"`
+		Count      looseNumber    `json:"count"`
+		Latch      bool           `json:"latch"`
+		Enable     *struct {
+			Model     string         `json:"model_id"`
+			Point     string         `json:"point_name"`
+			Operator  model.Operator `json:"operator"`
+			Threshold looseNumber    `json:"threshold"`
+		} `json:"enable"`
+		Severity model.Severity `json:"severity"`
+		Message  string         `json:"message"`
+		Disabled bool           `json:"disabled"`
+	}
+	if err := json.Unmarshal([]byte(text), &stored); err != nil {
+		return bad(err)
+	}
+	r := model.AlarmRule{
+		ID: id, Model: modelID, Point: point, Operator: stored.Operator, Hysteresis: stored.Hysteresis.rounded(), Latch: stored.Latch,
+		Severity: stored.Severity, Message: stored.Message, Disabled: stored.Disabled,
+	}
+	if r.Operator.TakesThreshold() {
+		if !stored.Threshold.given {
+			return bad(errMissing("threshold"))
+		}
+		r.Threshold = stored.Threshold.rounded()
+	}
+	switch r.Operator {
+	case model.InRange, model.OutOfRange:
+		if !stored.High.given {
+			return bad(errMissing("high"))
+		}
+		r.High = stored.High.rounded()
+	case model.Deviation:
+		r.Reference = stored.Reference
+	}
+	count, err := stored.Count.whole("count", model.MaxAlarmCount)
+	if err != nil {
+		return bad(err)
+	}
+	r.Count = int(count)
+	for _, d := range []struct {
+		name string
+		from looseNumber
+		to   *time.Duration
+	}{{"on_delay_ms", stored.OnDelay, &r.OnDelay}, {"off_delay_ms", stored.OffDelay, &r.OffDelay}, {"window_ms", stored.Window, &r.Window}} {
+		ms, err := d.from.whole(d.name, model.MaxAlarmDelay.Milliseconds())
+		if err != nil {
+			return bad(err)
+		}
+		*d.to = time.Duration(ms) * time.Millisecond
+	}
+	if r.Count < 2 && r.Operator != model.Rate {
+		r.Window = 0
+	}
+	if e := stored.Enable; e != nil {
+		if !e.Threshold.given {
+			return bad(errMissing("threshold of enable"))
+		}
+		r.Enable = &model.AlarmEnable{Model: e.Model, Point: e.Point, Operator: e.Operator, Threshold: e.Threshold.rounded()}
+	}
+	r = r.WithDefaults()
+	return r, r.Validate()
+}
+
+func errMissing(field string) error { return fmt.Errorf("no %s", field) }
+
+// looseNumber is a JSON number, or a text with a number in it.
+type looseNumber struct {
+	value float64
+	given bool
+}
+
+// looseText is what the scripts take for a number in a text.
+var looseText = regexp.MustCompile(`^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)$`)
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (n *looseNumber) UnmarshalJSON(b []byte) error {
+	if string(b) == "null" {
+		return nil
+	}
+	s := string(b)
+	if s[0] == '"' {
+		if err := json.Unmarshal(b, &s); err != nil {
+			return err
+		}
+		if len(s) > 40 || !looseText.MatchString(s) {
+			return fmt.Errorf("%.40q is not a number", s)
+		}
+	}
+	v, err := strconv.ParseFloat(s, 64)
+	if err != nil {
+		return fmt.Errorf("%.40q is not a number", s)
+	}
+	n.value, n.given = v, true
+	return nil
+}
+
+// rounded returns the number with the six decimals that the scripts see. What
+// cannot be stored stays as it is.
+func (n looseNumber) rounded() float64 {
+	if !model.Storable(n.value) {
+		return n.value
+	}
+	v, _ := strconv.ParseFloat(model.FormatValue(n.value), 64) // it is a number
+	return v
+}
+
+// whole returns the number where it is whole and within 0 to limit.
+func (n looseNumber) whole(field string, limit int64) (int64, error) {
+	v := n.rounded()
+	if !(v >= 0 && v <= float64(limit)) || v != float64(int64(v)) {
+		return 0, fmt.Errorf("%s %v: want a whole number from 0 to %d", field, n.value, limit)
+	}
+	return int64(v), nil
+}
