@@ -89,6 +89,35 @@ func parseAlarmRule(modelID, point, id, text string) (model.AlarmRule, error) {
 	return r, r.Validate()
 }
 
+// writerAlarm is an alarm rule as an item of a batch names it. It lets the script
+// tell whether a value may change anything; what then happens, the rule that is
+// stored says.
+type writerAlarm struct {
+	name, operator, threshold, hysteresis string // name is "model:point:rule"
+
+	quality bool // it looks at the quality, not at the value
+}
+
+func newWriterAlarm(r model.AlarmRule) writerAlarm {
+	a := writerAlarm{
+		name: r.Model + ":" + r.Point + ":" + r.ID, operator: string(r.Operator), threshold: model.FormatValue(r.Threshold), hysteresis: model.FormatValue(r.Hysteresis),
+		quality: r.Operator == model.IsStale || r.Operator == model.BadQuality,
+	}
+	switch r.Operator {
+	case model.InRange, model.OutOfRange:
+		a.threshold += ":" + model.FormatValue(r.High)
+	case model.Deviation:
+		a.threshold += ":" + r.ReferencePoint().String()
+	case model.Rate:
+		a.threshold += ":" + strconv.FormatInt(r.Window.Milliseconds(), 10)
+	default:
+		if !r.Operator.TakesThreshold() {
+			a.threshold = "0"
+		}
+	}
+	return a
+}
+
 func errMissing(field string) error { return fmt.Errorf("no %s", field) }
 
 // looseNumber is a JSON number, or a text with a number in it.

@@ -21,9 +21,10 @@ type builder struct {
 	models  []target
 	index   map[string]int // model → place in models
 	alarms  []any
+	others  []any // items of rules that look at a point of the batch beside their own
 	rules   []any
 	stale   []any           // cached answers of the batch's models
-	seen    map[string]bool // rules that are in the batch
+	seen    map[string]bool // rules, and alarm rules among others, that are in the batch
 	queues  []queue
 
 	lines         int // points in each queue
@@ -146,6 +147,7 @@ func (b *builder) args(w *Writer, script *Script, generation *string, samples []
 
 func (b *builder) clear() {
 	b.buf, b.cuts, b.alarms, b.rules, b.stale, b.lines = b.buf[:0], b.cuts[:0], b.alarms[:0], b.rules[:0], b.stale[:0], 0
+	b.others = b.others[:0]
 	clear(b.seen)
 	b.channel.clear()
 	for i := range b.models {
@@ -166,7 +168,8 @@ func (t *target) clear() {
 }
 
 // text appends the texts of one sample: the value (the last one where the
-// sample has no usable one), then the device time where there is one.
+// sample has no usable one), then the device time where there is one, then both
+// together where alarm rules judge them.
 func (b *builder) text(w *Writer, s *model.Sample, i int) {
 	pt := w.at(i)
 	if !pt.late(s) {
@@ -191,6 +194,12 @@ func (b *builder) text(w *Writer, s *model.Sample, i int) {
 	if !s.Time.IsZero() {
 		b.buf = strconv.AppendInt(b.buf, s.Time.UnixMilli(), 10)
 		b.cuts = append(b.cuts, len(b.buf))
+		if pt.judged && s.Quality.Usable() {
+			b.buf = model.AppendValue(b.buf, s.Value)
+			b.buf = append(b.buf, '@')
+			b.buf = strconv.AppendInt(b.buf, s.Time.UnixMilli(), 10)
+			b.cuts = append(b.cuts, len(b.buf))
+		}
 	}
 }
 
@@ -199,10 +208,15 @@ func (b *builder) text(w *Writer, s *model.Sample, i int) {
 func (b *builder) sample(w *Writer, s *model.Sample, i, next int, refresh bool) int {
 	pt := w.at(i)
 	value, at := &b.strings[next], (*string)(nil)
+	judged := value
 	next++
 	if !s.Time.IsZero() {
 		at = &b.strings[next]
 		next++
+		if pt.judged && s.Quality.Usable() {
+			judged = &b.strings[next]
+			next++
+		}
 	}
 	if pt.late(s) { // what is stored is newer: this one is history
 		if !refresh {
@@ -229,12 +243,7 @@ func (b *builder) sample(w *Writer, s *model.Sample, i, next int, refresh bool) 
 			}
 		}
 		t.message = appendUpdate(t.message, r.name, *value, pt.text)
-		if s.Quality.Usable() {
-			for j := range r.alarms {
-				a := &r.alarms[j]
-				b.alarms = append(b.alarms, &a.name, value, &a.operator, &a.threshold, &a.hysteresis)
-			}
-		}
+		b.alarm(pt, r, judged, s.Quality, touch)
 		if refresh {
 			continue
 		}
@@ -255,6 +264,37 @@ func (b *builder) sample(w *Writer, s *model.Sample, i, next int, refresh bool) 
 	}
 	return next
 }
+
+// alarm adds the items of the alarm rules that look at a sample: of the point's
+// own with the value, or with the quality where there is no usable value, and of
+// those of other points with nothing, for they judge what is stored. What did not
+// change the quality is nothing to rules that look at it alone.
+func (b *builder) alarm(pt *writerPoint, r *writerRoute, value *string, q model.Quality, touch bool) {
+	usable := q.Usable()
+	switch {
+	case !usable:
+		value = judgedQuality(q)
+	case pt.text:
+		value = &judgeStored
+	}
+	for j := range r.alarms {
+		if a := &r.alarms[j]; touch || usable && !a.quality {
+			b.alarms = append(b.alarms, &a.name, value, &a.operator, &a.threshold, &a.hysteresis)
+		}
+	}
+	if !touch && !usable {
+		return
+	}
+	for j := range r.dependents {
+		if a := &r.dependents[j]; !b.seen[a.name] {
+			b.seen[a.name] = true
+			b.others = append(b.others, &a.name, &judgeStored, &a.operator, &a.threshold, &a.hysteresis)
+		}
+	}
+}
+
+// judgeStored is the value of an item that has none.
+var judgeStored = ""
 
 // late reports whether the device took the sample before the one that is stored.
 func (pt *writerPoint) late(s *model.Sample) bool {
@@ -322,8 +362,8 @@ func (b *builder) sections(channel *string) {
 	if n := len(b.stale); n > 0 {
 		b.all = append(append(b.all, sectionStale, number64(n)), b.stale...)
 	}
-	if n := len(b.alarms); n > 0 {
-		b.all = append(append(b.all, sectionAlarms, number64(n/5)), b.alarms...)
+	if n := len(b.alarms) + len(b.others); n > 0 {
+		b.all = append(append(append(b.all, sectionAlarms, number64(n/5)), b.alarms...), b.others...)
 	}
 	if n := len(b.rules); n > 0 {
 		b.all = append(append(b.all, sectionRules, number64(n)), b.rules...)
@@ -415,6 +455,21 @@ var qualityTexts = func() (texts [model.Offline + 1]string) {
 	}
 	return texts
 }()
+
+// judgedQualities are the qualities as the values of alarm items.
+var judgedQualities = func() (texts [model.Offline + 1]string) {
+	for q := range texts {
+		texts[q] = "!" + model.Quality(q).String()
+	}
+	return texts
+}()
+
+func judgedQuality(q model.Quality) *string {
+	if int(q) >= len(judgedQualities) {
+		q = model.Bad
+	}
+	return &judgedQualities[q]
+}
 
 func qualityText(q model.Quality) *string {
 	if int(q) >= len(qualityTexts) {

@@ -28,6 +28,7 @@ type plan struct {
 	points   map[string]map[string]model.Point // channel → point → definition
 	index    map[string]string                 // model:point → rule ids, comma separated
 	stored   map[string]string                 // the same as rules:index has it
+	offline  []string                          // channels that alarm rules watch, sorted
 	problems []string
 
 	once      sync.Once // of instances, which are made when somebody asks
@@ -45,6 +46,7 @@ type route struct {
 	model, name string
 	kind        model.Kind
 	alarms      []model.AlarmRule
+	dependents  []model.AlarmRule // rules of other points that look at this one
 	rules       []string
 }
 
@@ -244,11 +246,7 @@ func newPlan(s *stored) *plan {
 			targets[target] = true
 		}
 	}
-	for _, watched := range slices.Sorted(maps.Keys(alarms)) {
-		if !targets[watched] {
-			complain(fmt.Errorf("alarm rules of %s: no such point is mapped", watched))
-		}
-	}
+	dependents := pl.watch(alarms, targets, complain)
 	for _, watched := range slices.Sorted(maps.Keys(rules)) {
 		if !targets[watched] {
 			complain(fmt.Errorf("rules %s look at %s: no such point is mapped", strings.Join(rules[watched], ", "), watched))
@@ -278,7 +276,7 @@ func newPlan(s *stored) *plan {
 			}
 			pl.names[to.Owner] = append(pl.names[to.Owner], to.Name)
 			pl.routes[from.Owner][from.Name] = append(pl.routes[from.Owner][from.Name],
-				route{model: to.Owner, name: to.Name, kind: kind, alarms: alarms[target], rules: rules[target]})
+				route{model: to.Owner, name: to.Name, kind: kind, alarms: alarms[target], dependents: dependents[target], rules: rules[target]})
 		}
 	}
 	for id, names := range pl.names {
@@ -287,6 +285,60 @@ func newPlan(s *stored) *plan {
 	}
 	slices.Sort(pl.problems)
 	return pl
+}
+
+// watch names what alarm rules look at and nothing leads to, notes the channels
+// that they watch, and returns those that look at another point than their own,
+// by that one. Rules of channels are left to the tick, and taken out.
+func (pl *plan) watch(alarms map[string][]model.AlarmRule, mapped map[string]bool, complain func(error)) (dependents map[string][]model.AlarmRule) {
+	dependents = map[string][]model.AlarmRule{}
+	for _, watched := range slices.Sorted(maps.Keys(alarms)) {
+		rules := alarms[watched]
+		ofChannel := rules[0].Model == model.AlarmModelChannel
+		switch id := rules[0].Point; {
+		case !ofChannel && !mapped[watched]:
+			complain(fmt.Errorf("alarm rules of %s: no such point is mapped", watched))
+		case ofChannel && len(pl.points[id]) == 0:
+			complain(fmt.Errorf("alarm rules of %s: there is no channel %s with points", watched, id))
+		}
+		for _, r := range rules {
+			var others []string
+			look := func(field string, ref model.Ref) {
+				other := ref.String()
+				if !mapped[other] {
+					complain(fmt.Errorf("alarm rule %s of %s: %s %s: no such point is mapped", r.ID, watched, field, other))
+				} else if other != watched && !slices.Contains(others, other) {
+					others = append(others, other)
+				}
+			}
+			if r.Operator == model.Deviation {
+				look("reference", r.ReferencePoint())
+			}
+			if r.Enable != nil {
+				look("enable", r.EnablePoint())
+			}
+			for _, other := range others {
+				if !ofChannel {
+					dependents[other] = append(dependents[other], r)
+				}
+			}
+		}
+		if ofChannel {
+			pl.offline = append(pl.offline, rules[0].Point)
+			delete(alarms, watched)
+		}
+	}
+	return dependents
+}
+
+// OfflineChannels returns the ids of the channels that have alarm rules of their
+// own (model.IsOffline), sorted, as the definitions were read last: those that
+// AlarmTick is to look at. The list is not to be changed.
+func (p *Plane) OfflineChannels() []string {
+	if pl := p.plan.Load(); pl != nil {
+		return pl.offline
+	}
+	return nil
 }
 
 // parseAlarmRules returns the rules that are to be checked, by "model:point".

@@ -40,6 +40,7 @@ type writerPoint struct {
 	id     string
 	kind   model.Kind
 	text   bool
+	judged bool // alarm rules compare its values
 	routes []writerRoute
 	// the last usable value that is stored, and of the batch being built
 	stored lastValue
@@ -66,12 +67,11 @@ type writerRoute struct {
 	name   string
 	kind   model.Kind
 	alarms []writerAlarm
-	rules  []string
-	packed string // "model:name", the name in the history and cloud queues
+	// rules of other points that look at this one
+	dependents []writerAlarm
+	rules      []string
+	packed     string // "model:name", the name in the history and cloud queues
 }
-
-// writerAlarm is an alarm rule; name is "model:point:rule".
-type writerAlarm struct{ name, operator, threshold, hysteresis string }
 
 // NewWriter returns the Writer for a channel that was acquired. The points are
 // the channel's; samples of others are refused. All writers of one lease belong
@@ -267,16 +267,24 @@ func (w *Writer) resolve(pl *plan) bool {
 	w.build.reset(w.p, w.lease.Channel)
 	for i := range w.points {
 		pt := &w.points[i]
-		pt.routes = nil
+		pt.routes, pt.judged = nil, false
 		for _, r := range routes[pt.id] {
-			fmt.Fprintln(h, pt.id, r.model, r.name, r.kind, r.rules, r.alarms)
+			fmt.Fprintln(h, pt.id, r.model, r.name, r.kind, r.rules)
 			names := pl.names[r.model]
 			wr := writerRoute{target: w.build.target(w.p, r.model, names), name: r.name, kind: r.kind, rules: r.rules, packed: r.model + ":" + r.name}
 			wr.place, _ = slices.BinarySearch(names, r.name)
-			if !pt.text {
-				for _, a := range r.alarms {
-					wr.alarms = append(wr.alarms, writerAlarm{r.model + ":" + r.name + ":" + a.ID, string(a.Operator),
-						model.FormatValue(a.Threshold), model.FormatValue(a.Hysteresis)})
+			for _, a := range r.alarms {
+				alarm, enable := newWriterAlarm(a), a.Enable
+				a.Enable = nil // its address says nothing
+				fmt.Fprintln(h, a, enable)
+				if !pt.text || alarm.quality { // a text has nothing to compare
+					wr.alarms = append(wr.alarms, alarm)
+				}
+				pt.judged = pt.judged || !pt.text
+			}
+			for _, a := range r.dependents {
+				if !pt.text {
+					wr.dependents = append(wr.dependents, newWriterAlarm(a))
 				}
 			}
 			pt.routes = append(pt.routes, wr)

@@ -41,7 +41,8 @@ local function alarm_raise(now, a)
       error(err, 0)
     end
     local key = P .. 'alarm:' .. a.id
-    redis.call('DEL', key) -- a counter that was lost with the data starts again
+    -- a counter that was lost with the data starts again
+    if redis.call('DEL', key) == 1 then redis.call('ZREM', P .. 'alarm:closed', a.id) end
     redis.call('HSET', key, 'id', a.id, 'model_id', a.model, 'point_name', a.point, 'value', a.record.value,
       'rule_id', a.rule, 'timestamp', now, 'status', 'active', 'severity', r.severity, 'message', a.record.message,
       'threshold', a.record.threshold, 'high', stored(r.high), 'operator', r.op, 'count', '1')
@@ -205,12 +206,12 @@ local function alarm_decide(now, a, x)
   a.due = ''
   alarm_unshelve_late(now, a)
   if a.shelved then alarm_sooner(a, tonumber(a.till)) end
+  while a.id == '' and a.raises[1] and tonumber(now) - tonumber(a.raises[1]) >= CHATTER_TIME do table.remove(a.raises, 1) end
   if not a.r or a.r.disabled then -- what is open stays until a person ends it
     a.edges, a.memory = {}, ''
     if a.id == '' then a.met = false end
     return
   end
-  while a.id == '' and a.raises[1] and tonumber(now) - tonumber(a.raises[1]) >= CHATTER_TIME do table.remove(a.raises, 1) end
   if a.id ~= '' then alarm_load(a) end
   local met, usable, quality = alarm_condition(now, a, x)
   a.value, a.device = x.value, x.device
