@@ -33,6 +33,7 @@ var arrows = map[string][]string{
 	"internal/reference":           {},
 	"calc":                         {"model"},
 	"alarm":                        {"scripts", "model", "internal/follow"},
+	"alarm/alarmtest":              {"scripts", "model"},
 	"rule":                         {"scripts", "model", "internal/follow"},
 	"internal/follow":              {},
 	"internal/licences":            {},

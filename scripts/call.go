@@ -7,11 +7,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// call runs a script whose first arguments are an operation, the time and the
-// generation, and answers its reply with the code first. Lost scripts, another
-// active version and lost data are repaired and the call is repeated, as is one
-// that a version on probation has failed; a broken connection is the caller's to
-// decide.
+// call runs a script whose first arguments are an operation (left out where it is
+// empty), the time and the generation, and answers its reply with the code first.
+// Lost scripts, another active version and lost data are repaired and the call is
+// repeated, as is one that a version on probation has failed; a broken connection
+// is the caller's to decide.
 func (p *Plane) call(ctx context.Context, name, op string, args ...any) ([]string, error) {
 	s := p.scripts[name]
 	full := make([]any, 0, 7+len(args))
@@ -23,7 +23,10 @@ func (p *Plane) call(ctx context.Context, name, op string, args ...any) ([]strin
 		}
 		script := s.active.Load()
 		full = p.head(full[:0], script)
-		full = append(full, op, p.now(), generation)
+		if op != "" {
+			full = append(full, op)
+		}
+		full = append(full, p.now(), generation)
 		full = append(full, args...)
 		reply, again, err := p.send(ctx, s, script, full, 0, attempt, generation, isRestoring)
 		if again && err == nil {
