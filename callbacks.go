@@ -2,6 +2,7 @@ package voltage
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -38,6 +39,27 @@ func (e *Engine) OnAlarm(fn func(ctx context.Context, ev alarm.Event)) {
 	}, alarms: true})
 }
 
+// OnAlarmFrom is OnAlarm from a position in the journal on, so that a firmware that
+// was restarted misses nothing: fn stores ev.Position when it has done its part,
+// where a restart does not reach it, and OnAlarmFrom is given that. A crash between
+// the two brings the same transition again: each comes at least once. Empty is the
+// oldest that is kept, as is a position that is not kept any more (the last 100,000
+// or so are), and one behind the end of the journal, which then is not the one that
+// was read: its data was lost. A panic in fn is logged and costs this transition
+// alone. The error wraps model.ErrInvalid for a text that is no position.
+func (e *Engine) OnAlarmFrom(position string, fn func(ctx context.Context, ev alarm.Event)) error {
+	if position != "" && !model.JournalPosition(position) {
+		return fmt.Errorf("%w: alarms from position %.50q: want the Position of an event, or an empty one", model.ErrInvalid, position)
+	}
+	e.subscribers.addFollower(e, follower{run: func(ctx context.Context, e *Engine, from string, wake <-chan struct{}) {
+		e.desk.Follow(ctx, from, wake, func(ev alarm.Event) {
+			defer contain(e.log, "OnAlarmFrom")
+			fn(ctx, ev)
+		})
+	}, alarms: true, resume: func(ctx context.Context) (string, error) { return e.desk.Resume(ctx, position) }})
+	return nil
+}
+
 // OnCommand calls fn for every transition of every command, in order, on a
 // goroutine of its own, as OnAlarm does for alarms.
 func (e *Engine) OnCommand(fn func(ctx context.Context, ev model.CommandEvent)) {
@@ -63,7 +85,8 @@ func followCommands(ctx context.Context, p *scripts.Plane, from string, wake <-c
 // follower reads a journal for one callback.
 type follower struct {
 	run    func(ctx context.Context, e *Engine, from string, wake <-chan struct{})
-	alarms bool // the alarm journal, else the command journal
+	alarms bool                                  // the alarm journal, else the command journal
+	resume func(context.Context) (string, error) // where to begin; nil is at the end
 }
 
 // subscribers are the callbacks. Those added before the start begin with it.
@@ -89,7 +112,11 @@ func (s *subscribers) start(e *Engine, run context.Context, alarms, commands str
 		if f.alarms {
 			from = alarms
 		}
-		s.startFollower(e, f, func(context.Context) (string, error) { return from, nil })
+		begin := f.resume
+		if begin == nil {
+			begin = func(context.Context) (string, error) { return from, nil }
+		}
+		s.startFollower(e, f, begin)
 	}
 	for _, f := range s.pending {
 		e.goRun(run, f)
@@ -129,6 +156,10 @@ func (s *subscribers) addFollower(e *Engine, f follower) {
 	}
 	s.mu.Unlock()
 	if run == nil || run.Err() != nil {
+		return
+	}
+	if f.resume != nil {
+		s.startFollower(e, f, f.resume)
 		return
 	}
 	end := e.plane.CommandJournalEnd

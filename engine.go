@@ -375,6 +375,7 @@ func (e *Engine) follow(ctx, run context.Context) error {
 	}
 	e.goRun(run, e.reconcile)
 	e.goRun(run, e.followScripts)
+	e.goRun(run, e.tickAlarms)
 	if e.cfg.Scripts.Folder != "" {
 		// Not waited for: a folder never keeps an engine from starting.
 		e.goRun(run, e.watchFolder)

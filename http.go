@@ -11,7 +11,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/voltageems/voltage/alarm"
 	"github.com/voltageems/voltage/internal/api"
 	"github.com/voltageems/voltage/internal/auth"
 	"github.com/voltageems/voltage/model"
@@ -133,27 +132,6 @@ func (s site) EnableModel(ctx context.Context, id string, enabled bool) (model.I
 		return model.Instance{}, fmt.Errorf("model %.80q: %w", id, scripts.ErrNotFound)
 	}
 	return models[at], nil
-}
-
-func (s site) Alarm(ctx context.Context, id string) (alarm.Alarm, error) {
-	if _, ok := s.running(); !ok {
-		return alarm.Alarm{}, ErrNotRunning
-	}
-	return s.desk.Get(ctx, id)
-}
-
-func (s site) AlarmJournal(ctx context.Context, after string, limit int) ([]alarm.Event, error) {
-	if _, ok := s.running(); !ok {
-		return nil, ErrNotRunning
-	}
-	return s.desk.Journal(ctx, after, limit)
-}
-
-func (s site) CloseAlarm(ctx context.Context, id, by, comment string) (alarm.Alarm, error) {
-	if _, ok := s.running(); !ok {
-		return alarm.Alarm{}, ErrNotRunning
-	}
-	return s.desk.Close(ctx, id, by, comment)
 }
 
 // Points gives the page the limits and labels of a model's points.

@@ -3,7 +3,6 @@ package voltage
 import (
 	"context"
 
-	"github.com/voltageems/voltage/alarm"
 	"github.com/voltageems/voltage/model"
 	"github.com/voltageems/voltage/scripts"
 )
@@ -62,23 +61,6 @@ func (e *Engine) Channels(ctx context.Context) ([]model.ChannelStatus, error) {
 		list = append(list, s)
 	}
 	return list, nil
-}
-
-// Alarms returns every alarm that is not closed, oldest first.
-func (e *Engine) Alarms(ctx context.Context) ([]alarm.Alarm, error) {
-	if _, ok := e.running(); !ok {
-		return nil, ErrNotRunning
-	}
-	return e.desk.Open(ctx)
-}
-
-// Acknowledge takes note of an alarm for a person; scripts.ErrNotFound when
-// there is no such alarm.
-func (e *Engine) Acknowledge(ctx context.Context, id, by, comment string) (alarm.Alarm, error) {
-	if _, ok := e.running(); !ok {
-		return alarm.Alarm{}, ErrNotRunning
-	}
-	return e.desk.Acknowledge(ctx, id, by, comment)
 }
 
 // RunRule evaluates a rule now and reports whether it acted.

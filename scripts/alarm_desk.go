@@ -101,6 +101,10 @@ func (p *Plane) desk(ctx context.Context, op, alarm, by, comment string, more ..
 	if err := checkPerson(what, by, comment); err != nil {
 		return model.Alarm{}, err
 	}
+	id, err := p.openAlarm(ctx, alarm) // now, for an operation may end it
+	if err != nil {
+		return model.Alarm{}, err
+	}
 	reply, err := p.retry(ctx, "alarm_desk", op, append([]any{alarm, by, comment}, more...)...)
 	if err != nil && len(reply) > 0 && reply[0] == "INVALID" {
 		err = fmt.Errorf("%w (%s)", model.ErrInvalid, strings.Join(reply[1:], ": "))
@@ -108,7 +112,7 @@ func (p *Plane) desk(ctx context.Context, op, alarm, by, comment string, more ..
 	if err != nil {
 		return model.Alarm{}, fmt.Errorf("%s: %w", what, err)
 	}
-	return p.afterDesk(ctx, alarm, reply)
+	return p.afterDesk(ctx, alarm, id)
 }
 
 // AcknowledgeMany takes note of alarms by their ids, each as Acknowledge does, and
@@ -227,14 +231,11 @@ func parseUnannounced(ref, text string) model.Unannounced {
 	return u
 }
 
-// afterDesk returns the alarm as an operation left it. reply has the code, the
-// alarm's status and its id, which is empty for a rule without an open alarm.
-func (p *Plane) afterDesk(ctx context.Context, alarm string, reply []string) (model.Alarm, error) {
-	if len(reply) > 2 && number(reply[2]) {
-		alarm = reply[2]
-	}
-	if number(alarm) {
-		return p.Alarm(ctx, alarm)
+// afterDesk returns the alarm as an operation left it. id is its record's, empty
+// for a rule that has no open alarm.
+func (p *Plane) afterDesk(ctx context.Context, alarm, id string) (model.Alarm, error) {
+	if id != "" {
+		return p.Alarm(ctx, id)
 	}
 	text, err := p.client.HGet(ctx, p.keys.alarmShelved(), alarm).Result()
 	if err != nil && !isNil(err) {
@@ -246,4 +247,21 @@ func (p *Plane) afterDesk(ctx context.Context, alarm string, reply []string) (mo
 		a.Suppression, a.ShelvedUntil, a.Reason, a.SuppressedBy = u.Kind, u.Until, u.Reason, u.By
 	}
 	return a, nil
+}
+
+// openAlarm returns the id of the alarm that is named so, empty for a rule that has
+// no open one.
+func (p *Plane) openAlarm(ctx context.Context, alarm string) (string, error) {
+	if number(alarm) {
+		return alarm, nil
+	}
+	state, err := p.client.HGet(ctx, p.keys.alarmState(), alarm).Result()
+	if err != nil && !isNil(err) {
+		return "", storeError("reading alarm:state", err)
+	}
+	// its fields are those of lua/include/alarm_state.lua
+	if fields := strings.Split(state, "|"); len(fields) > 3 && number(fields[3]) {
+		return fields[3], nil
+	}
+	return "", nil
 }

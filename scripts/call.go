@@ -7,11 +7,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// call runs a script whose first arguments are an operation (left out where it is
-// empty), the time and the generation, and answers its reply with the code first.
-// Lost scripts, another active version and lost data are repaired and the call is
-// repeated, as is one that a version on probation has failed; a broken connection
-// is the caller's to decide.
+// call runs a script whose first arguments are an operation (op is empty for a
+// script that has only one), the time and the generation, and answers its reply
+// with the code first. Lost scripts, another active version and lost data are
+// repaired and the call is repeated, as is one that a version on probation has
+// failed; a broken connection is the caller's to decide.
 func (p *Plane) call(ctx context.Context, name, op string, args ...any) ([]string, error) {
 	s := p.scripts[name]
 	full := make([]any, 0, 7+len(args))

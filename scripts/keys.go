@@ -61,6 +61,7 @@ func (k keys) alarm(id string) string                { return k.key("alarm", id)
 func (k keys) alarmRules(model, point string) string { return k.key("alarm", "rules", model, point) }
 func (k keys) alarmActive() string                   { return k.key("alarm", "active") }
 func (k keys) alarmClosed() string                   { return k.key("alarm", "closed") }
+func (k keys) alarmState() string                    { return k.key("alarm", "state") }
 func (k keys) alarmShelved() string                  { return k.key("alarm", "shelved") }
 func (k keys) timers() string                        { return k.key("timers") }
 func (k keys) alarmJournal() string                  { return k.key("alarm", "journal") }

@@ -47,7 +47,7 @@ func testAlarmLife(t *testing.T, client redis.UniversalClient) {
 	require.Len(t, list, 1)
 	a := list[0]
 	require.Equal(t, model.Alarm{ID: a.ID, Model: "pcs1", Point: "temperature", Rule: "hot", Severity: model.High,
-		Status: model.AlarmActive, Message: "too hot", Value: 61, Threshold: 60, Raised: time.UnixMilli(start + 2000), Count: 1}, a)
+		Status: model.AlarmActive, Message: "too hot", Value: 61, Threshold: 60, Operator: model.Above, Quality: "offline", Raised: time.UnixMilli(start + 2000), Count: 1}, a)
 	write(56) // within the hysteresis
 	require.Equal(t, model.AlarmActive, open()[0].Status)
 	write(55)
@@ -89,7 +89,7 @@ func testAlarmLife(t *testing.T, client redis.UniversalClient) {
 	require.Len(t, rest, 1)
 	n, err := client.LLen(ctx, s.key("notification:queue")).Result()
 	require.NoError(t, err)
-	require.EqualValues(t, 3, n)
+	require.EqualValues(t, 8, n, "one for each transition")
 	_, err = s.Acknowledge(ctx, "999", "anna", "")
 	require.ErrorIs(t, err, scripts.ErrNotFound)
 }

@@ -398,6 +398,8 @@ func subject(script string, args []any) []any {
 		at = 3
 	}
 	switch op := argumentAt(args, at); {
+	case script == "alarm_tick":
+		return []any{"op", "tick", "channel", argumentAt(args, at+2)}
 	case script == "rule_engine":
 		return []any{"op", "run", "rule", op}
 	case op == "batch":

@@ -7,7 +7,7 @@ import (
 
 // command is one of "voltagectl GROUP …".
 type command struct {
-	group   string // scripts, modbus or profile; empty for scripts
+	group   string // of groups; empty for scripts
 	name    string
 	names   []string // of the arguments; in brackets what may be left out
 	options string   // the flags in the usage line
@@ -41,6 +41,7 @@ func (g group) list() string {
 func groups() []group {
 	return []group{
 		{"scripts", "The scripts that move a site's values in Redis. docs/scripts.md explains them.", true, commands()},
+		{"alarm", "The alarms of a site. docs/alarms.md explains them.", true, alarmCommands()},
 		{"modbus", "Modbus devices: what they hold, where, and what an engine would ask them for.\ndocs/modbus.md explains them.", false, modbusCommands()},
 		{"profile", "Device profiles. docs/modbus.md shows how to write one.", false, profileCommands()},
 	}

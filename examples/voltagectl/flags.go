@@ -34,6 +34,7 @@ type call struct {
 	runs, limit           int
 
 	device modbusFlags
+	alarm  alarmFlags
 }
 
 // leading takes the flags before the command: -redis, -site and -json stand
@@ -133,7 +134,7 @@ func (c *call) parse(args []string) (help bool, err error) {
 // allFlags are the flags of the command.
 func (c *call) allFlags() *flag.FlagSet {
 	fs := c.newFlags(c.command.name)
-	c.global(fs, c.command.group == "" || c.command.group == "scripts")
+	c.global(fs, withStore(c.command.group))
 	for _, name := range strings.Fields(c.command.flags) {
 		switch name {
 		case "folder":
@@ -163,10 +164,19 @@ func (c *call) allFlags() *flag.FlagSet {
 		case "limit":
 			fs.IntVar(&c.limit, "n", 20, "how `many` to show, the last ones")
 		default:
-			c.modbusFlag(fs, name)
+			if c.command.group == "alarm" {
+				c.alarm.add(fs, name)
+			} else {
+				c.modbusFlag(fs, name)
+			}
 		}
 	}
 	return fs
+}
+
+// withStore reports whether the commands of a group have -redis and -site.
+func withStore(name string) bool {
+	return name == "" || slices.ContainsFunc(groups(), func(g group) bool { return g.name == name && g.redis })
 }
 
 // given reports whether a flag was on the command line.
@@ -256,7 +266,7 @@ func join(list []group) string {
 
 func (c *call) printCommandHelp() error {
 	flags := "[-redis URL] [-site NAME] "
-	if c.command.group != "scripts" {
+	if !withStore(c.command.group) {
 		flags = ""
 	}
 	fmt.Fprintf(c.out, "usage: voltagectl %s%s\n\n%s\n", flags, c.command.usage(), c.command.detail)

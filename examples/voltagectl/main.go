@@ -1,6 +1,8 @@
 // Command voltagectl is the operator's tool. For the scripts in Redis: it shows
 // them, verifies and activates versions, rolls them back, and traces, tries and
-// profiles their calls (docs/scripts.md). For Modbus devices: it reads, writes,
+// profiles their calls (docs/scripts.md). For the alarms of a site: it lists and counts
+// them, does what an operator does with them, and prints their journal
+// (docs/alarms.md). For Modbus devices: it reads, writes,
 // finds and watches, and shows what an engine would ask them for; and it checks
 // device profiles (docs/modbus.md).
 //
@@ -8,6 +10,7 @@
 //	voltagectl scripts dump NAME                               a script as Redis runs it
 //	voltagectl scripts trace data_sync -- c2m 1001 10001 25.5  what a call does, step by step
 //	voltagectl -redis redis://127.0.0.1:6379 scripts stats     what the calls on a site cost
+//	voltagectl -redis redis://127.0.0.1:6379 alarm list         what stands open on a site
 //	voltagectl modbus read -tcp 192.168.1.10 holding:100:float32
 //	voltagectl modbus scan -rtu /dev/ttyUSB0 -baud 9600         which units answer
 //	voltagectl profile lint meter.yaml                          what is wrong with a profile
@@ -119,7 +122,7 @@ func (c *call) dispatch(ctx context.Context, args []string) error {
 	all := groups()
 	g := slices.IndexFunc(all, func(g group) bool { return g.name == words[0] })
 	if g < 0 {
-		return usageError("%q: the commands begin with \"scripts\", \"modbus\" or \"profile\"", words[0])
+		return usageError("%q: the commands begin with \"scripts\", \"alarm\", \"modbus\" or \"profile\"", words[0])
 	}
 	group := all[g]
 	if len(words) > 1 && slices.Contains([]string{"help", "-h", "-help", "--help"}, words[1]) {
@@ -141,7 +144,7 @@ func (c *call) dispatch(ctx context.Context, args []string) error {
 	c.command = group.commands[i]
 	c.command.group = group.name
 	if !group.redis && (c.redis != "" || c.site != "") {
-		return usageError("%s commands need no store: -redis and -site belong to scripts", group.name)
+		return usageError("%s commands need no store: -redis and -site belong to scripts and alarm", group.name)
 	}
 	if help {
 		return c.printCommandHelp()

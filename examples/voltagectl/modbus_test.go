@@ -434,7 +434,10 @@ func TestModbusTLS(t *testing.T) {
 func TestModbusHelp(t *testing.T) {
 	t.Parallel()
 	var b strings.Builder
-	for _, g := range groups()[1:] {
+	for _, g := range groups() {
+		if g.redis {
+			continue // says who is logged in
+		}
 		b.WriteString(ok(t, g.name, "help"))
 		for _, k := range g.commands {
 			out := ok(t, g.name, k.name, "-h")

@@ -61,6 +61,21 @@ func (j Journal[T]) Follow(ctx context.Context, after string, wake <-chan struct
 	}
 }
 
+// Resume returns where a reader goes on that has stored a position, perhaps long
+// ago: behind that, and where that is not kept any more, with the oldest that is. A
+// journal that ends before the position is not the one that was read, and all of
+// it counts as new.
+func (j Journal[T]) Resume(ctx context.Context, position string) (string, error) {
+	end, err := j.End(ctx)
+	if err != nil {
+		return "", err
+	}
+	if before(end, position) {
+		return "", nil
+	}
+	return position, nil
+}
+
 // restart returns where to go on. A journal that ends before the position is not
 // the one that was read: after a loss everything in it is new, and a clock that
 // was set back would hide it; in a store that went back to older data, what is

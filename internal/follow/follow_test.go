@@ -83,3 +83,24 @@ func TestRestart(t *testing.T) {
 	require.Empty(t, s.restart(t.Context(), "7-12", "before"), "data that was lost: what is there is new")
 	require.Equal(t, "2-0", s.restart(t.Context(), "2-0", "before"))
 }
+
+func TestResume(t *testing.T) {
+	t.Parallel()
+	j := &journal{}
+	s := j.source()
+	resume := func(position string) string {
+		t.Helper()
+		from, err := s.Resume(t.Context(), position)
+		require.NoError(t, err)
+		return from
+	}
+	require.Empty(t, resume("5-0"), "an empty journal")
+	j.set("a", "5-0", "7-3")
+	require.Empty(t, resume(""))
+	require.Equal(t, "1-0", resume("1-0"), "older than what is kept")
+	require.Equal(t, "7-3", resume("7-3"))
+	require.Empty(t, resume("7-4"), "another journal: all of it is new")
+	s.End = func(context.Context) (string, error) { return "", context.DeadlineExceeded }
+	_, err := s.Resume(t.Context(), "5-0")
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+}
