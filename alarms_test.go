@@ -1,7 +1,11 @@
 package voltage_test
 
 import (
+	"bytes"
 	"context"
+	"io"
+	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -224,4 +228,62 @@ func TestAlarmsInTime(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, list, 1)
 	})
+}
+
+// waiting counts the pauses of a clock by their length.
+type waiting struct {
+	model.Clock
+	mu     sync.Mutex
+	pauses map[time.Duration]int
+}
+
+func (w *waiting) After(d time.Duration) <-chan time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.pauses[d]++
+	return w.Clock.After(d)
+}
+
+func (w *waiting) count(d time.Duration) int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.pauses[d]
+}
+
+// A store that is away is told of once, and asked less often.
+func TestAlarmsWhileTheStoreIsAway(t *testing.T) {
+	t.Parallel()
+	server, clock := storetest.Own(t), &waiting{Clock: model.SystemClock, pauses: map[time.Duration]int{}}
+	var mu sync.Mutex
+	var log bytes.Buffer
+	said := func(text string) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return strings.Count(log.String(), text)
+	}
+	eng, err := voltage.NewEngine(voltage.Config{Site: storetest.Site(t), Store: scripts.StoreConfig{URL: server.URL}, Clock: clock,
+		Log: slog.New(slog.NewTextHandler(locked{&mu, &log}, nil))})
+	require.NoError(t, err)
+	require.NoError(t, eng.Start(t.Context()))
+	t.Cleanup(func() { require.NoError(t, eng.Stop(context.Background())) })
+	eventually(t, "ticks", func() bool { return clock.count(100*time.Millisecond) > 5 })
+	require.Zero(t, clock.count(500*time.Millisecond))
+	server.Stop()
+	eventually(t, "it is tried again and again", func() bool { return clock.count(500*time.Millisecond) >= 3 })
+	require.Equal(t, 1, said("wait for the store"))
+	server.Restart()
+	eventually(t, "it goes on", func() bool { return said("of alarms go on") == 1 })
+	require.Equal(t, 1, said("wait for the store"))
+}
+
+// locked is a writer that several goroutines use.
+type locked struct {
+	mu *sync.Mutex
+	to io.Writer
+}
+
+func (l locked) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.to.Write(b)
 }

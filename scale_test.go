@@ -268,7 +268,7 @@ func TestEnginesOnACluster(t *testing.T) {
 				require.Contains(t, keys, "{"+sites[i]+"}:"+fmt.Sprintf(k, demo.ChannelID(simsite.DeviceMeter)))
 			}
 			for _, k := range []string{"modsrv:meter1:measurement", "modsrv:meter1:ts", "model:meter1", "model:enabled", "mapping:c2m",
-				"mapping:m2c", "mapping:version", "alarm:active", "alarm:open", "alarm:journal", "alarm:counter", "command:journal",
+				"mapping:m2c", "mapping:version", "alarm:active", "alarm:state", "alarm:journal", "alarm:counter", "command:journal",
 				"hissrv:queue", "site:generation", "site:schema", "lua:version:data_sync", "lua:sha:data_sync"} {
 				require.Contains(t, keys, "{"+sites[i]+"}:"+k)
 			}

@@ -115,6 +115,10 @@ func (p *Plane) desk(ctx context.Context, op, alarm, by, comment string, more ..
 	return p.afterDesk(ctx, alarm, id)
 }
 
+// acknowledgedAtOnce is how many alarms are acknowledged in one call, during which
+// the store does nothing else: 5 ms on Redis, 50 on the embedded store.
+const acknowledgedAtOnce = 100
+
 // AcknowledgeMany takes note of alarms by their ids, each as Acknowledge does, and
 // returns how many changed. Those that do not exist are left out. What was done
 // before an error stays done, and is in the count as far as the store answered.
@@ -127,7 +131,7 @@ func (p *Plane) AcknowledgeMany(ctx context.Context, ids []string, by, comment s
 			return 0, err
 		}
 	}
-	for some := range slices.Chunk(ids, alarmsAtOnce) {
+	for some := range slices.Chunk(ids, acknowledgedAtOnce) {
 		args := make([]any, 0, 2+len(some))
 		args = append(args, by, comment)
 		for _, id := range some {

@@ -33,7 +33,7 @@ func (c TracedCall) Keys() []string {
 
 // KeyUse returns what the manifest says of a key, or of the Pub/Sub channel that
 // a script publishes on; name is without the site's prefix. The pattern with the
-// most plain text is taken: alarm:open is not alarm:<id>.
+// most plain text is taken: alarm:state is not alarm:<id>.
 func (m Manifest) KeyUse(name string, publishes bool) (use KeyUse, ok bool) {
 	most := -1
 	for _, k := range m.Keys {

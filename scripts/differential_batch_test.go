@@ -14,6 +14,41 @@ func (g *generator) batch() step {
 	return s
 }
 
+// item is what a batch says of a rule's point.
+func (g *generator) item() string {
+	switch g.n(12) {
+	case 0:
+		return g.value() + "@" + strconv.FormatInt(g.now-int64(g.n(500)), 10)
+	case 1, 2:
+		return "!" + pick(g.dice, "stale", "offline", "bad", "bad", "invalid", "uncertain")
+	case 3:
+		return ""
+	case 4:
+		if g.chance(20) {
+			return pick(g.dice, "!", "!5", "x", "5@", "@5", "5@x", "5@1@2", "x@5", "! stale")
+		}
+	}
+	return g.value()
+}
+
+// limit is what a batch says of a rule's limit.
+func (g *generator) limit(operator string) string {
+	if g.chance(3) {
+		return pick(g.dice, "", "x", ":", "x:y", "5:", ":5", "5:x", "5:a:", "::", "x:pcs1:p", "5:a:b:c")
+	}
+	switch operator {
+	case "in_range", "out_of_range":
+		return pick(g.dice, "10.000000:30.000000", "10.000000:25.000000", g.value()+":"+g.value())
+	case "deviation":
+		return pick(g.dice, "5.000000", g.value()) + ":" + pick(g.dice, "pcs1:q", "bms:p", "pcs1:p", "bms:none")
+	case "rate":
+		return pick(g.dice, "5.000000", "20.000000", "0.500000") + ":" + pick(g.dice, "1000", "200", "5000")
+	case "bit_set", "bit_clear":
+		return pick(g.dice, "0", "1", "2", "3")
+	}
+	return g.value()
+}
+
 func (g *generator) section(channel string) []string {
 	model := g.model()
 	counted := func(letter, key string, width int, element func() []string) []string {
@@ -66,11 +101,11 @@ func (g *generator) section(channel string) []string {
 			if g.chance(2) {
 				name = pick(g.dice, "rule:r1:action1", "pcs1:p", "", "a:b:c:d")
 			}
-			operator := g.operator()
+			operator := g.alarmOperator()
 			if g.chance(3) {
 				operator = pick(g.dice, "", "=", "~")
 			}
-			return []string{name, g.value(), operator, g.value(), pick(g.dice, "0.000000", "1.000000", "5.000000", "0.100000")}
+			return []string{name, g.item(), operator, g.limit(operator), pick(g.dice, "0.000000", "1.000000", "5.000000", "0.100000")}
 		})
 	case 22, 23, 24:
 		return counted("R", "", 1, func() []string { return []string{g.rule()} })

@@ -93,11 +93,11 @@ func (g *generator) base() []step {
 	return list
 }
 
-// time moves forward, mostly.
+// time moves forward, mostly: by what delays are made of.
 func (g *generator) time() string {
 	switch g.n(40) {
 	case 0:
-		g.now += int64(g.n(20000))
+		g.now += int64(pick(g.dice, g.n(20000), 60000, 61000, 1000, 999))
 	case 1, 2, 3:
 	default:
 		g.now += int64(g.n(300))
@@ -129,7 +129,22 @@ func (g *generator) command() string {
 func (g *generator) alarm() string {
 	return pick(g.dice, "1", "1", "2", "2", "3", "4", "5", "6", "7", "99", "x", "")
 }
-func (g *generator) operator() string { return pick(g.dice, ">", ">=", "<", "<=", "==", "!=") }
+
+// target is how a person names an alarm.
+func (g *generator) target() string {
+	switch g.n(5) {
+	case 0, 1:
+		return strconv.Itoa(1 + g.n(12))
+	case 2:
+		return g.alarm()
+	case 3:
+		return pick(g.dice, "rule:r1:action1", "channel:1001:down", "channel:1002:down", "a:b", "a:b:c:d", "a|b:c:d", ":::", "none:none:none")
+	}
+	return g.alarmName()
+}
+
+func (g *generator) alarmName() string { return g.model() + ":" + g.name() + ":" + g.alarmRule() }
+func (g *generator) operator() string  { return pick(g.dice, ">", ">=", "<", "<=", "==", "!=") }
 
 func (g *generator) token() string { return pick(g.dice, "t1", "t1", "t1", "t1", "t1", "t2") }
 
@@ -228,13 +243,64 @@ func (g *generator) pointJSON() string {
 	return g.object(fields...)
 }
 
-func (g *generator) alarmJSON() string {
-	fields := []any{"operator", g.operator(), "threshold", g.jsonNumber()}
-	if g.chance(5) {
+// alarmOperator is any operator of an alarm rule.
+func (g *generator) alarmOperator() string {
+	if g.chance(35) {
+		return g.operator()
+	}
+	return pick(g.dice, "in_range", "out_of_range", "deviation", "rate", "change", "bit_set", "bit_clear", "stale", "bad_quality", "offline")
+}
+
+// alarmJSON is an alarm rule, of an operator where it is given, mostly one that works.
+func (g *generator) alarmJSON(operator ...string) string {
+	op := g.alarmOperator()
+	if g.chance(30) {
+		op = g.operator()
+	}
+	if len(operator) > 0 {
+		op = operator[0]
+	}
+	fields := []any{"operator", op, "threshold", g.jsonNumber()}
+	if g.chance(3) {
 		fields[1] = pick[any](g.dice, "=", "", 5, []any{">"}, "≥")
 	}
-	if g.chance(60) {
+	switch op {
+	case "in_range", "out_of_range":
+		fields[3] = pick[any](g.dice, 10, 10, g.jsonNumber())
+		fields = append(fields, "high", pick[any](g.dice, 30, 25, 30.5, g.jsonNumber()))
+	case "bit_set", "bit_clear":
+		fields[3] = pick[any](g.dice, 0, 1, 2, 3, 52, 53, 0.5, -1, g.jsonNumber())
+	case "deviation":
+		fields[3] = pick[any](g.dice, 5, 7.5, 0, g.jsonNumber())
+		fields = append(fields, "reference", pick[any](g.dice, "q", "t", "bms:p", "pcs1:p", "bms:none", "a:b:c", "", 5, "a|b"))
+	case "rate":
+		fields[3] = pick[any](g.dice, 5, 20, 0.5, g.jsonNumber())
+		fields = append(fields, "window_ms", pick[any](g.dice, 1000, 200, 5000, 0))
+	}
+	if g.chance(40) {
 		fields = append(fields, "hysteresis", pick[any](g.dice, 1, 0.1, 5, 0, g.jsonNumber()))
+	}
+	duration := func() any {
+		return pick[any](g.dice, 100, 500, 1000, "300", 5000, 60000, 0, 2592000000, 2592000001, -1, 0.5, "x")
+	}
+	if op != "rate" && g.chance(15) {
+		fields = append(fields, "count", pick[any](g.dice, 2, 3, 2, 5, 1, 0, 50, 51, 2.5, "x"), "window_ms", pick[any](g.dice, 1000, 5000, 60000, 500, duration()))
+	} else {
+		if g.chance(30) {
+			fields = append(fields, "on_delay_ms", duration())
+		}
+		if g.chance(30) {
+			fields = append(fields, "off_delay_ms", duration())
+		}
+	}
+	if g.chance(25) {
+		fields = append(fields, "latch", pick[any](g.dice, true, true, true, false, "true", 1))
+	}
+	if g.chance(25) {
+		fields = append(fields, "enable", json.RawMessage(g.enable()))
+	}
+	if g.chance(2) {
+		fields = append(fields, pick(g.dice, "reference", "high", "count", "window_ms"), pick[any](g.dice, "q", 5, 0, ""))
 	}
 	if g.chance(50) {
 		fields = append(fields, "severity", pick[any](g.dice, "low", "high", "", g.text()))
@@ -246,6 +312,25 @@ func (g *generator) alarmJSON() string {
 		fields = append(fields, "disabled", pick[any](g.dice, true, true, false, "true", 1))
 	}
 	return g.object(fields...)
+}
+
+// enable is a condition of an alarm rule, now and then none.
+func (g *generator) enable() string {
+	e := map[string]any{"point_name": pick(g.dice, "on", "on", "q"), "operator": pick(g.dice, ">", ">", "<=", "=="), "threshold": pick[any](g.dice, 0, 20, "15")}
+	if g.chance(30) {
+		e["model_id"] = pick[any](g.dice, "bms", "pcs1", "", 5)
+	}
+	if g.chance(10) {
+		delete(e, pick(g.dice, "point_name", "operator", "threshold"))
+	}
+	if g.chance(10) {
+		e[pick(g.dice, "point_name", "operator", "threshold")] = pick[any](g.dice, 5, "", "deviation", nil, []any{})
+	}
+	text, err := json.Marshal(pick[any](g.dice, e, e, e, e, e, e, e, e, e, e, e, "x", []any{}))
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
 }
 
 func (g *generator) list(most int, element func() string) string {
@@ -333,7 +418,9 @@ func (g *generator) define() step {
 		generation = g.generation()
 	}
 	head := func(op string, rest ...string) step { return append(step{"site_config", op, now, generation}, rest...) }
-	switch g.n(16) {
+	switch g.n(18) {
+	case 16:
+		return head("alarm_rule", "channel", g.channel(), "down", g.alarmJSON("offline"))
 	case 0, 1, 2, 3:
 		s := head("model", g.model(), g.object("id", "x"), pick(g.dice, "1", "1", "1", "1", "0"))
 		for range g.n(6) {
@@ -354,7 +441,7 @@ func (g *generator) define() step {
 			}
 		}
 		return s
-	case 7, 8, 9:
+	case 7, 8, 9, 17:
 		return head("alarm_rule", g.model(), g.name(), g.alarmRule(), g.alarmJSON())
 	case 10, 11, 12:
 		s := head("rule", g.rule(), "name", pick(g.dice, "0", "0", "0", "0", "1"), g.conditions(), g.actions())
@@ -375,7 +462,7 @@ func (g *generator) define() step {
 
 // foreign are keys that another program may have put something else at.
 func (g *generator) foreign() string {
-	return "@" + pick(g.dice, "alarm:active", "alarm:open", "alarm:journal", "alarm:counter", "alarm:"+g.alarm(), "alarm:rules:"+g.model()+":"+g.name(),
+	return "@" + pick(g.dice, "alarm:active", "alarm:state", "alarm:state", "alarm:shelved", "alarm:closed", "timers", "alarm:rules:channel:"+g.channel(), "alarm:journal", "alarm:counter", "alarm:"+g.alarm(), "alarm:rules:"+g.model()+":"+g.name(),
 		"command:journal", "command:"+g.command(), "commands:counter", "command:key:api:k1", "notification:queue", "rules:state", "rules:index",
 		"rule:"+g.rule(), "rule:stats:"+g.rule(), "mapping:c2m", "mapping:m2c", "mapping:version", "model:enabled", "model:"+g.model(),
 		"point:"+g.channel(), "modsrv:"+g.model()+":"+pick(g.dice, "measurement", "signal", "control", "ts", "quality", "text"),
@@ -387,7 +474,25 @@ func (g *generator) foreign() string {
 // others is a write of another program.
 func (g *generator) others() step {
 	model, name := g.model(), g.name()
-	switch g.n(24) {
+	switch g.n(28) {
+	case 24:
+		return step{"raw", "HSET", "@alarm:state", pick(g.dice, g.alarmName(), g.alarmName(), "rule:r1:action1", "channel:1001:down"), g.alarmState()}
+	case 25:
+		return pick(g.dice, step{"raw", "ZADD", "@timers", strconv.FormatInt(g.now+int64(pick(g.dice, 0, -5, 100, 5000)), 10), "alarm:" + g.alarmName()},
+			step{"raw", "ZADD", "@timers", "5", pick(g.dice, "", "odd", "alarm:a:b", "alarm:a:b:", "alarm:::", "alarm:a:b:c:d", "other:a:b:c", "alarm:rule:r1:action1")},
+			step{"raw", "ZREM", "@timers", "alarm:" + g.alarmName()},
+			step{"raw", "HDEL", "@alarm:state", g.alarmName()})
+	case 26:
+		return pick(g.dice, step{"raw", "HSET", "@alarm:shelved", g.alarmName(), pick(g.dice, `{"kind":"shelved","until":5,"by":"x","reason":"y"}`, `{"by":5}`, "", "x", "[]", "{")},
+			step{"raw", "HDEL", "@alarm:shelved", g.alarmName()}, step{"raw", "SREM", "@alarm:active", g.alarm()}, step{"raw", "DEL", "@alarm:" + g.alarm()},
+			step{"raw", "SET", "@alarm:counter", pick(g.dice, "0", "1", "2")})
+	case 27:
+		return pick(g.dice, step{"raw", "DEL", "@comsrv:" + g.channel() + ":owner"},
+			step{"raw", "HSET", "@comsrv:" + g.channel() + ":status", "state", pick(g.dice, "online", "offline", "stopped", "connecting", "")},
+			step{"raw", "HSET", "@model:" + model, "binding:" + name, pick(g.dice, "measurement:1001:1", "measurement:1002:1", "m:ch.3:", "bad", "1:2:3", "")},
+			step{"raw", "HSET", "@modsrv:" + model + ":quality", name, pick(g.dice, "stale", "offline", "offline", "bad")},
+			step{"raw", "HDEL", "@modsrv:" + model + ":quality", name},
+			step{"raw", "HSET", "@alarm:rules:channel:" + g.channel(), pick(g.dice, "down", "x.1"), g.alarmJSON("offline")})
 	case 0, 1:
 		return step{"raw", "HSET", "@mapping:c2m", g.channel() + ":" + g.point(),
 			pick(g.dice, model+":"+name, model+":"+name+",bms:q", model+":"+name+",,bad,a:b:c,:x,y:,m-3:t", "", ",", model+":"+name+","+model+":"+name)}
@@ -402,10 +507,11 @@ func (g *generator) others() step {
 	case 6:
 		return step{"raw", "HSET", "@point:" + g.channel(), pick(g.dice, "4", g.point()), g.pointJSON()}
 	case 7:
-		return step{"raw", "HSET", "@alarm:open", pick(g.dice, model+":"+name+":"+g.alarmRule(), "rule:r1:action1"),
-			pick(g.dice, "1|active", "2|cleared", "3|acknowledged", "99|active", "98|cleared", "x|active", "1|", "", "|", "1", "5|odd", "1|active|x", " 1|active")}
+		return step{"raw", "HSET", "@alarm:state", pick(g.dice, model+":"+name+":"+g.alarmRule(), "rule:r1:action1"),
+			pick(g.dice, "1|active", "", "|", "1", "0||||normal||||||", "1|||99|active||||||", "1|||1|odd||||||", "0|||x|normal||||||", "2||||normal||||||", "0||||normal||||||x|y",
+				"0||||normal||sodc||||", "0||||normal||s||1,2|3|5.000000:", "1|||||||||||", "0||b d||normal||||||")}
 	case 8:
-		return step{"raw", "HSET", "@alarm:" + g.alarm(), pick(g.dice, "status", "count", "severity", "model_id", "message"), pick(g.dice, "active", "cleared", "closed", "odd", "", "7", "3.5", "1e3", "inf")}
+		return step{"raw", "HSET", "@alarm:" + g.alarm(), pick(g.dice, "status", "count", "severity", "model_id", "message"), pick(g.dice, "active", "cleared", "closed", "latched", "odd", "", "7", "3.5", "1e3", "inf")}
 	case 9:
 		return step{"raw", pick(g.dice, "SADD", "SADD", "SREM"), "@model:enabled", g.model()}
 	case 10:
@@ -460,12 +566,78 @@ func (g *generator) others() step {
 func (g *generator) repair() step {
 	return pick(g.dice, step{"raw", "DEL", g.foreign()}, step{"raw", "DEL", g.foreign()}, step{"raw", "DEL", g.foreign()},
 		step{"raw", "SET", "@site:generation", "g1"}, step{"raw", "DEL", "@lua:version:data_sync"}, step{"raw", "DEL", "@lua:version:command"},
-		step{"raw", "DEL", "@alarm:journal"}, step{"raw", "DEL", "@command:journal"}, step{"raw", "DEL", "@model:enabled"},
+		step{"raw", "DEL", "@alarm:journal"}, step{"raw", "DEL", "@alarm:state"}, step{"raw", "DEL", "@timers"}, step{"raw", "DEL", "@command:journal"}, step{"raw", "DEL", "@model:enabled"},
 		step{"channel_owner", "acquire", g.time(), "g1", g.channel(), "e1", "900000"})
 }
 
+// alarmState is an entry of alarm:state as the scripts may have left it, with any
+// combination of what may be in it.
+func (g *generator) alarmState() string {
+	at := func() string {
+		return strconv.FormatInt(g.now+int64(pick(g.dice, 0, 100, -100, -1000, 5000, -61000)), 10)
+	}
+	maybe := func(text string) string { return pick(g.dice, "", text) }
+	times := func() string { return strings.TrimSuffix(strings.Repeat(at()+",", g.n(6)), ",") }
+	id, status := "", "normal"
+	if g.chance(60) {
+		id, status = strconv.Itoa(1+g.n(8)), pick(g.dice, "active", "acknowledged", "cleared", "latched")
+	}
+	flags := maybe("s") + pick(g.dice, "", "", "o") + maybe("d") + pick(g.dice, "", "", "c")
+	return strings.Join([]string{pick(g.dice, "0", "1"), maybe(at()), pick(g.dice, "", "", "stale", "offline"), id, status, maybe(at()), flags, maybe(at()),
+		times(), times(), pick(g.dice, "", "", g.value(), g.value()+":", g.value()+":"+at(), "x:5", ":", "5:x")}, "|")
+}
+
+// desk is what a person does with alarms.
+func (g *generator) desk() step {
+	head := func(op string, rest ...string) step {
+		return append(step{"alarm_desk", op, g.time(), g.generation()}, rest...)
+	}
+	target := g.target()
+	switch g.n(16) {
+	case 0, 1, 2:
+		return head("ack", target, g.text(), g.text())
+	case 3:
+		return head("close", target, g.text(), g.text())
+	case 4, 5:
+		return head("reset", target, g.text(), g.text())
+	case 6, 7, 8:
+		until := strconv.FormatInt(g.now+int64(pick(g.dice, 500, 1000, 5000, 60000, 60000, 0, -5, 2592000000, 2592001000)), 10)
+		return head("shelve", target, g.text(), g.text(), pick(g.dice, until, until, until, until, until, until, "x", "", until+".5"))
+	case 9:
+		return head("unshelve", target, g.text(), g.text())
+	case 10, 11:
+		return head("out_of_service", target, g.text(), g.text())
+	case 12:
+		return head("in_service", target, g.text(), g.text())
+	case 13:
+		s := head("ack_many", g.text(), g.text())
+		for range g.n(5) {
+			s = append(s, g.target())
+		}
+		return s
+	case 14:
+		return pick(g.dice, head("nonsense", target, "x", "y"), head("ack"), head("ack", target), head("shelve", target, "me", "why"), head("ack_many", "me"), step{"alarm_desk"}, step{"alarm_desk", "ack", g.time()})
+	}
+	return head("ack", g.alarmName(), g.text(), g.text())
+}
+
+// tick is alarm_tick.
+func (g *generator) tick() step {
+	s := step{"alarm_tick", g.time(), g.generation()}
+	for range g.n(3) {
+		s = append(s, g.channel())
+	}
+	return s
+}
+
 func (g *generator) step() step {
-	switch g.n(20) {
+	switch g.n(24) {
+	case 20, 21:
+		return g.tick()
+	case 22:
+		return g.desk()
+	case 23:
+		return step{"alarm_check", g.model(), g.name(), pick(g.dice, g.value(), g.value(), "!stale", "!offline", "!bad"), g.time()}
 	case 0, 1:
 		return g.define()
 	case 2, 3:
@@ -482,7 +654,7 @@ func (g *generator) step() step {
 	case 10, 11:
 		return g.byHand()
 	case 12:
-		return step{"alarm_desk", pick(g.dice, "ack", "ack", "close"), g.time(), g.generation(), g.alarm(), g.text(), g.text()}
+		return g.desk()
 	case 13, 14:
 		return g.owner()
 	}
@@ -492,7 +664,7 @@ func (g *generator) step() step {
 func (g *generator) byHand() step {
 	switch g.n(8) {
 	case 0:
-		return step{"alarm_check", g.model(), g.name(), g.odd(), g.time()}
+		return step{"alarm_check", g.model(), g.name(), pick(g.dice, g.odd(), g.odd(), "!stale", "!good", "!uncertain", "!", "! x", "!5"), g.time()}
 	case 1:
 		return step{"rule_engine", g.rule(), g.time()}
 	case 2:

@@ -231,6 +231,8 @@ func (c *redisContender) dump(prefix string) (map[string]reference.Key, error) {
 				contents[i] = p.SMembers(ctx, name)
 			case "list":
 				contents[i] = p.LRange(ctx, name, 0, -1)
+			case "zset":
+				contents[i] = p.ZRangeWithScores(ctx, name, 0, -1)
 			case "stream":
 				contents[i] = p.Do(ctx, "XRANGE", name, "-", "+")
 			}
@@ -251,6 +253,11 @@ func (c *redisContender) dump(prefix string) (map[string]reference.Key, error) {
 			k.List = cmd.Val()
 			if k.Type == "set" {
 				slices.Sort(k.List)
+			}
+		case *redis.ZSliceCmd:
+			k.Scores = map[string]float64{}
+			for _, z := range cmd.Val() {
+				k.Scores[z.Member.(string)] = z.Score
 			}
 		case *redis.Cmd:
 			entries, _ := cmd.Slice()
@@ -327,7 +334,11 @@ func (m *match) play(s step) (difference string) {
 			reply, err := c.run(reference.Script{Name: script.Name, Version: script.Version}, []string{m.prefix + "anchor"}, args)
 			got = canonicalOutcome(reply, err)
 			if err == nil {
-				m.seen[s[0]+" "+s[1]+" "+reply[0]]++
+				kind := s[0]
+				if len(s) > 1 && kind != "alarm_tick" && kind != "alarm_check" {
+					kind += " " + s[1]
+				}
+				m.seen[kind+" "+reply[0]]++
 			}
 		}
 		if i == 0 {
@@ -435,11 +446,12 @@ func canonicalKeys(keys map[string]reference.Key, prefix string) {
 			k.Hash["entry"] = "<entry>"
 		case k.Type == "list" && name == prefix+"notification:queue":
 			for i, text := range k.List {
-				var v any
-				if json.Unmarshal([]byte(text), &v) == nil {
-					again, _ := json.Marshal(v)
-					k.List[i] = string(again)
-				}
+				k.List[i] = canonicalJSON(text)
+			}
+		case k.Type == "hash" && name == prefix+"alarm:shelved":
+			k.Hash = maps.Clone(k.Hash)
+			for rule, text := range k.Hash {
+				k.Hash[rule] = canonicalJSON(text)
 			}
 		}
 		if len(k.Hash) == 0 {
@@ -450,6 +462,16 @@ func canonicalKeys(keys map[string]reference.Key, prefix string) {
 		}
 		keys[name] = k
 	}
+}
+
+// canonicalJSON orders fields and writes texts in one way.
+func canonicalJSON(text string) string {
+	var v any
+	if json.Unmarshal([]byte(text), &v) != nil {
+		return text
+	}
+	again, _ := json.Marshal(v)
+	return string(again)
 }
 
 // comparedEvery is after how many steps keys and messages are compared.

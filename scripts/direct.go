@@ -149,7 +149,7 @@ func (d *direct) evaluate(ctx context.Context, tx *redis.Tx) ([]string, error) {
 		if errors.As(err, &failed) {
 			return nil, storeAnswer(failed.Text)
 		}
-		for _, r := range d.store.known[d.p.keys.key("alarm", "open")] {
+		for _, r := range d.store.known[d.p.keys.key("alarm", "state")] {
 			if r.args[0] == "HLEN" {
 				d.store.open = r.reply != int64(0)
 			}
@@ -303,6 +303,7 @@ func (d *directStore) readAhead(k keys) {
 	d.want([]string{"MGET", k.generation(), k.scriptVersion("data_sync"), k.anchor()})
 	d.want([]string{"HMGET", fence, "epoch", "batch"})
 	d.want([]string{"GET", k.mappingVersion()})
+	d.want(timersOf(k.key("timers"), strconv.Itoa(dueInBatch+1)))
 	if argv[1] == "" {
 		d.want([]string{"TIME"})
 	}
@@ -333,7 +334,7 @@ func (d *directStore) readAhead(k keys) {
 			i += 2 + n
 		case sectionAlarms:
 			n, _ = strconv.Atoi(argv[i+1])
-			d.readStates(k.key("alarm", "open"), argv[i+2:i+2+5*n])
+			d.readStates(k.key("alarm", "state"), argv[i+2:i+2+5*n])
 			i += 2 + 5*n
 		case sectionRules:
 			n, _ = strconv.Atoi(argv[i+1])
@@ -348,7 +349,7 @@ func (d *directStore) readAhead(k keys) {
 }
 
 // readStates notes the states of the batch's alarm rules, which the script reads
-// only while any alarm is open.
+// only while any rule is not normal.
 func (d *directStore) readStates(key string, rules []string) {
 	d.want([]string{"HLEN", key})
 	if !d.open {

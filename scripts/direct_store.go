@@ -21,7 +21,7 @@ type directStore struct {
 	unknown []readPlace            // guessed in this evaluation
 	writes  []directWrite
 	over    map[string]*overlay // of keys that are written
-	open    bool                // alarms were open at the batch before
+	open    bool                // rules were not normal at the batch before
 }
 
 // knownRead is a read and its answer.
@@ -47,9 +47,10 @@ type overlay struct {
 	writes []int // of a hash, in writes
 	gone   bool  // it was deleted: what the store has counts no more
 	text   string
-	isText bool  // text is the content
-	pushed int64 // how much longer a list is
-	added  []any // entries of a stream
+	isText bool              // text is the content
+	pushed int64             // how much longer a list is
+	scores map[string]string // of members of a sorted set; "": it is none any more
+	added  []any             // entries of a stream
 	last   string
 	erased []string // ids of entries
 }
@@ -96,6 +97,10 @@ func (d *directStore) Call(args ...string) (any, error) {
 			return int64(1), nil
 		}
 		return d.read(args...)
+	case "HKEYS", "HVALS":
+		return d.read(args...) // of alarm rules, which no batch writes
+	case "ZRANGEBYSCORE", "ZCARD", "ZRANGE":
+		return d.readSorted(args)
 	case "HGET", "HMGET", "HLEN":
 		return d.readHash(args)
 	case "XRANGE":
@@ -151,9 +156,9 @@ func guessed(args []string) any {
 		return make([]any, len(args)-1)
 	case "HMGET":
 		return make([]any, len(args)-2)
-	case "HLEN", "LLEN", "EXISTS", "SISMEMBER":
+	case "HLEN", "LLEN", "EXISTS", "SISMEMBER", "ZCARD":
 		return int64(0)
-	case "XRANGE", "XINFO":
+	case "XRANGE", "XINFO", "HKEYS", "HVALS", "ZRANGE", "ZRANGEBYSCORE":
 		return []any{}
 	case "TYPE":
 		return "none"
@@ -165,13 +170,14 @@ func guessed(args []string) any {
 
 // watched reports whether a read makes the transaction depend on its key. Rules
 // and alarm rules do not: mapping:version changes with them and is watched. Nor
+// do timers, which only say what may be due: what is, alarm:state decides. Nor
 // does a type, which only another program's mistake can change.
 func (d *directStore) watched(args []string) bool {
 	if args[0] == "TIME" || args[0] == "TYPE" {
 		return false
 	}
 	name := strings.TrimPrefix(readKey(args), d.prefix)
-	return !strings.HasPrefix(name, "rule:") && !strings.HasPrefix(name, "alarm:rules:")
+	return name != "timers" && !strings.HasPrefix(name, "rule:") && !strings.HasPrefix(name, "alarm:rules:")
 }
 
 // readHash answers from the recorded writes first. The store is asked all the
@@ -190,7 +196,7 @@ func (d *directStore) readHash(args []string) (any, error) {
 	}
 	switch args[0] {
 	case "HLEN":
-		return nil, unsupported(args) // the script asks before it writes
+		return d.countFields(o, args[1], reply)
 	case "HGET":
 		if v, ok := d.field(o, args[2]); ok {
 			return v, nil
@@ -232,6 +238,38 @@ func (d *directStore) field(o *overlay, name string) (value any, found bool) {
 		}
 	}
 	return nil, false
+}
+
+// countFields is HLEN of a hash that is written.
+func (d *directStore) countFields(o *overlay, key string, reply any) (any, error) {
+	n, _ := reply.(int64)
+	seen := map[string]bool{}
+	for _, w := range o.writes {
+		args, step := d.writes[w].args, 2
+		if args[0] == "HDEL" {
+			step = 1
+		}
+		for i := 2; i < len(args); i += step {
+			name := args[i]
+			if seen[name] {
+				continue
+			}
+			seen[name] = true
+			if !o.gone {
+				before, err := d.read("HGET", key, name)
+				if err != nil {
+					return nil, err
+				}
+				if before != nil {
+					n--
+				}
+			}
+			if now, _ := d.field(o, name); now != nil {
+				n++
+			}
+		}
+	}
+	return n, nil
 }
 
 // readStream is XRANGE of a stream's first entries.

@@ -147,17 +147,18 @@ func TestDirectConflicts(t *testing.T) {
 			}, nil)
 		}
 		w.write(t, sample("6", 60))
-		require.Equal(t, "1|active", w.hash(t, "alarm:open")["m1:v6:high"])
+		state := w.hash(t, "alarm:state")["m1:v6:high"]
+		require.Contains(t, state, "|1|active|")
 
 		// somebody acknowledges it: the value that ends it now closes it
 		once(func() {
-			_, err := client.HSet(ctx, w.prefix+"alarm:open", "m1:v6:high", "1|acknowledged").Result()
+			_, err := client.HSet(ctx, w.prefix+"alarm:state", "m1:v6:high", strings.Replace(state, "active", "acknowledged", 1)).Result()
 			require.NoError(t, err)
 			require.NoError(t, client.HSet(ctx, w.prefix+"alarm:1", "status", "acknowledged").Err())
 		})
 		w.write(t, sample("6", 1))
 		require.Equal(t, 2, h.execs)
-		require.NotContains(t, w.hash(t, "alarm:open"), "m1:v6:high")
+		require.Contains(t, w.hash(t, "alarm:state")["m1:v6:high"], "||normal|", "what is left is when it was raised")
 		require.Equal(t, "closed", w.hash(t, "alarm:1")["status"])
 
 		// the definitions change
@@ -212,7 +213,7 @@ func TestDirectEndlessConflicts(t *testing.T) {
 		h.set(func(exec bool) error {
 			if exec && changes < 60 {
 				changes++
-				return client.HSet(context.Background(), w.prefix+"alarm:open", "another", fmt.Sprint(changes, "|active")).Err()
+				return client.HSet(context.Background(), w.prefix+"alarm:state", "another", fmt.Sprint(changes)).Err()
 			}
 			return nil
 		}, nil)
@@ -336,16 +337,17 @@ func TestDirectBesideLua(t *testing.T) {
 			require.Equal(t, fmt.Sprint(2*rounds), w.hash(t, fmt.Sprintf("comsrv:c%d:fence", i))["points"])
 		}
 		require.Len(t, w.history(t), len(planes)*rounds)
-		// 0, 1, 0, 1, …: raised once, then cleared and raised again
+		// 0, 1, 0, 1, …: raised once, cleared and raised again, and at the fifth time,
+		// in no time at all, it is one that chatters
 		counter, err := client.Get(ctx, w.prefix+"alarm:counter").Int()
 		require.NoError(t, err)
 		require.Equal(t, len(planes), counter)
 		for id := 1; id <= counter; id++ {
-			require.Equal(t, fmt.Sprint(rounds/2), w.hash(t, fmt.Sprint("alarm:", id))["count"])
+			require.Equal(t, "5", w.hash(t, fmt.Sprint("alarm:", id))["count"])
 		}
 		journal, err := w.AlarmJournal(ctx, "", 1000)
 		require.NoError(t, err)
-		require.Len(t, journal, len(planes)*(rounds-1))
+		require.Len(t, journal, len(planes)*10)
 	})
 }
 
@@ -358,7 +360,7 @@ func TestDirectOnCluster(t *testing.T) {
 	w.write(t, sample("0", 70), sample("12", 20), sample("6", 1))
 	w.write(t, sample("6", 55))
 	require.Equal(t, []string{"3", "4"}, w.history(t))
-	require.Len(t, w.hash(t, "alarm:open"), 2)
+	require.Len(t, w.hash(t, "alarm:state"), 2)
 	queue, err := client.XLen(t.Context(), w.prefix+"cmd:1001:queue").Result()
 	require.NoError(t, err)
 	require.EqualValues(t, 1, queue, "two rules commanded one point: the newer command took the place of the first")

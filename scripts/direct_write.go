@@ -35,11 +35,9 @@ func (d *directStore) write(key string, args []string) (any, error) {
 		*o = overlay{text: args[2], isText: true, gone: true}
 		return "OK", nil
 	case "DEL":
-		for _, k := range args[1:] {
-			*d.overlay(k) = overlay{gone: true}
-		}
-		d.writes = append(d.writes, directWrite{args: args})
-		return int64(0), nil
+		return d.remove(args)
+	case "ZADD", "ZREM":
+		return d.sorted(key, args)
 	case "EXPIRE", "PUBLISH":
 		d.writes = append(d.writes, directWrite{args: args})
 		return int64(0), nil
@@ -49,7 +47,7 @@ func (d *directStore) write(key string, args []string) (any, error) {
 		}
 		d.record(key, args)
 		return int64(1), nil
-	case "LPUSH", "LTRIM":
+	case "LPUSH", "LTRIM", "LPOP":
 		return d.list(key, args)
 	case "XADD", "XDEL":
 		if err := d.check(key, "stream"); err != nil {
@@ -146,7 +144,24 @@ func added(before any, by, otherwise string) (int64, error) {
 	return a + b, nil
 }
 
-// list is LPUSH, and LTRIM from the head on, of which only the length is used.
+// remove is DEL. Only of an alarm's record does the script want to know whether
+// there was one.
+func (d *directStore) remove(args []string) (any, error) {
+	there := any(int64(0))
+	if name := strings.TrimPrefix(args[1], d.prefix); strings.HasPrefix(name, "alarm:") {
+		var err error
+		if there, err = d.Call("EXISTS", args[1]); err != nil {
+			return nil, err
+		}
+	}
+	for _, k := range args[1:] {
+		*d.overlay(k) = overlay{gone: true}
+	}
+	d.writes = append(d.writes, directWrite{args: args})
+	return there, nil
+}
+
+// list is LPUSH and LPOP, and LTRIM from the head on, of which only the length is used.
 func (d *directStore) list(key string, args []string) (any, error) {
 	o, length := d.over[key], int64(0)
 	if o == nil || !o.gone {
@@ -160,6 +175,10 @@ func (d *directStore) list(key string, args []string) (any, error) {
 	if args[0] == "LPUSH" {
 		o.pushed += int64(len(args) - 2)
 		return length + o.pushed, nil
+	}
+	if args[0] == "LPOP" {
+		o.pushed--
+		return nil, nil
 	}
 	last, err := strconv.ParseInt(args[3], 10, 64)
 	if err != nil || args[2] != "0" || last < 0 {

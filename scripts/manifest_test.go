@@ -161,7 +161,7 @@ var keyPart = regexp.MustCompile(`^(?:'[^']*'|[A-Za-z_][A-Za-z0-9_.]*(?:\[[^\]]*
 var hole = regexp.MustCompile(`<[^<>]*>`)
 
 // samePattern reports whether a key as a text builds it can be the documented
-// one. What is literal in it is literal there: alarm:open is no alarm:<id>.
+// one. What is literal in it is literal there: alarm:state is no alarm:<id>.
 // <a|b> is one of these; a part that the text puts in may be anything.
 func samePattern(documented, built string) bool {
 	expression := func(pattern, part string) *regexp.Regexp {
@@ -189,7 +189,7 @@ redis.call('HGET', P .. key, name) P .. 'cmd:' .. c.channel .. ':queue' P .. 'al
 		{"modsrv:<model>:ts", "<>:<>"}, {"cache:model:<id>:values", "cache:<>"}, {"mapping:c2m", "mapping:c2m"}, {"comsrv:<channel>:<m|s|c|a|text>", "comsrv:<channel>:text"}} {
 		require.True(t, samePattern(c[0], c[1]), c)
 	}
-	for _, c := range [][2]string{{"comsrv:<channel>:<m|s|c|a>", "comsrv:<>:owner"}, {"mapping:c2m", "mapping:m2c"}, {"rule:<id>", "rules:state"}, {"alarm:<id>", "alarm:open"}} {
+	for _, c := range [][2]string{{"comsrv:<channel>:<m|s|c|a>", "comsrv:<>:owner"}, {"mapping:c2m", "mapping:m2c"}, {"rule:<id>", "rules:state"}, {"alarm:<id>", "alarm:state"}} {
 		require.False(t, samePattern(c[0], c[1]), c)
 	}
 }

@@ -131,8 +131,8 @@ type modeEvent struct {
 	rule    bool   // definitions change
 }
 
-var foreignKeys = []string{"modsrv:m1:measurement", "modsrv:m2:ts", "comsrv:1001:m", "modsrv:m1:quality", "alarm:journal", "alarm:open",
-	"alarm:active", "hissrv:queue", "rule:stats:r0", "rules:state", "command:journal", "cmd:1001:queue", "cmd:1001:control", "notification:queue",
+var foreignKeys = []string{"modsrv:m1:measurement", "modsrv:m2:ts", "comsrv:1001:m", "modsrv:m1:quality", "alarm:journal", "alarm:state",
+	"alarm:active", "alarm:closed", "timers", "hissrv:queue", "rule:stats:r0", "rules:state", "command:journal", "cmd:1001:queue", "cmd:1001:control", "notification:queue",
 	"alarm:counter", "cache:model:m1:values", "rule:r1"}
 
 func modeEvents(r *rand.Rand, n int, foreign bool) []modeEvent {
@@ -195,9 +195,9 @@ func (w *modeWorld) happen(t *testing.T, e modeEvent, mode scripts.SyncMode) []s
 	if e.rule {
 		require.NoError(t, w.PutAlarmRule(ctx, model.AlarmRule{ID: "extra", Model: "m2", Point: "v14", Operator: ">", Threshold: float64(e.at % 100)}))
 	}
-	if open, err := w.client.HVals(ctx, w.prefix+"alarm:open").Result(); e.by != "" && err == nil && len(open) > 0 {
+	if open, err := w.client.SMembers(ctx, w.prefix+"alarm:active").Result(); e.by != "" && err == nil && len(open) > 0 {
 		slices.Sort(open)
-		id, _, _ := strings.Cut(open[len(open)-1], "|")
+		id := open[len(open)-1]
 		if e.by == "ack" {
 			_, _ = w.Acknowledge(ctx, id, "operator", "seen")
 		} else {
@@ -239,6 +239,8 @@ func (w *modeWorld) dump(t *testing.T) map[string]string {
 			members := w.client.SMembers(ctx, key).Val()
 			slices.Sort(members)
 			text += fmt.Sprint(members)
+		case "zset":
+			text += fmt.Sprint(w.client.ZRangeWithScores(ctx, key, 0, -1).Val())
 		case "list":
 			for _, item := range w.client.LRange(ctx, key, 0, -1).Val() {
 				var v any // the order of the names is free

@@ -122,7 +122,8 @@ func sameLine(lua, evaluated string) bool {
 // isWrite reports whether a command changes anything or tells anybody.
 func isWrite(args []string) bool {
 	switch args[0] {
-	case "GET", "MGET", "HGET", "HMGET", "HLEN", "HGETALL", "HEXISTS", "EXISTS", "SISMEMBER", "TIME", "TYPE", "LLEN", "XRANGE", "XREVRANGE":
+	case "GET", "MGET", "HGET", "HMGET", "HLEN", "HGETALL", "HEXISTS", "EXISTS", "SISMEMBER", "TIME", "TYPE", "LLEN", "XRANGE", "XREVRANGE",
+		"HKEYS", "HVALS", "ZCARD", "ZRANGE", "ZRANGEBYSCORE":
 		return false
 	}
 	return true

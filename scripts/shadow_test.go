@@ -59,13 +59,13 @@ func TestShadowFindsNothing(t *testing.T) {
 func TestShadowFindsFaults(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct{ name, old, new, what, lua string }{
-		{"hysteresis", "return tonumber(stored(threshold - hysteresis)) end", "return threshold end",
+		{"hysteresis", "return tonumber(stored(limit + by))", "return limit",
 			"Go does not make a write", "transition cleared"},
-		{"record", "'value', a.value, 'rule_id'", "'value', a.threshold, 'rule_id'", "other arguments of HSET {", "value 50.000000"},
-		{"more", "redis.call('PUBLISH', P .. 'alarm:new', id)", "redis.call('PUBLISH', P .. 'alarm:new', id)\n  redis.call('SET', P .. 'more', id)",
+		{"record", "'value', a.record.value,\n", "'value', a.record.threshold,\n", "other arguments of HSET {", "value 50.000000"},
+		{"more", "redis.call('PUBLISH', P .. 'alarm:new', a.id)", "redis.call('PUBLISH', P .. 'alarm:new', a.id)\n    redis.call('SET', P .. 'more', a.id)",
 			"Go does not make a write", "SET {"},
-		{"order", "  redis.call('SADD', P .. 'alarm:active', id)\n  local ok, err = pcall(alarm_journal, now, 'raised', id, a)",
-			"  local ok, err = pcall(alarm_journal, now, 'raised', id, a)\n  redis.call('SADD', P .. 'alarm:active', id)", "earlier than Go", "XADD {"},
+		{"order", "  redis.call('SADD', P .. 'alarm:active', a.id)\n  alarm_to(now, 'raised', a, 'active')",
+			"  alarm_to(now, 'raised', a, 'active')\n  redis.call('SADD', P .. 'alarm:active', a.id)", "earlier than Go", "XADD {"},
 		{"answer", "local report, total = { 'OK' }, nil", "local report, total = { 'OK', 'by the way' }, nil", "not the same length", "by the way"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -102,7 +102,7 @@ func TestShadowEndsATrial(t *testing.T) {
 	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
 		w := newWorld(t, client, nil)
 		ctx := t.Context()
-		bad := variant(t, "data_sync", "1.9.0", "'value', a.value, 'rule_id'", "'value', a.threshold, 'rule_id'")
+		bad := variant(t, "data_sync", "1.9.0", "'value', a.record.value,\n", "'value', a.record.threshold,\n")
 		w.source(t, bad)
 		require.NoError(t, client.HSet(ctx, w.prefix+"lua:canary:data_sync", "1001", bad.Version).Err())
 		require.NoError(t, w.SetSyncMode(ctx, scripts.SyncShadow, nil, scripts.Change{}))
@@ -179,7 +179,7 @@ func TestShadowSkips(t *testing.T) {
 	h := &slowPipes{make(chan struct{}, 1), make(chan struct{})}
 	client.AddHook(h)
 	w := newWorld(t, client, nil)
-	w.impose(t, variant(t, "data_sync", "1.9.0", "'value', a.value, 'rule_id'", "'value', a.threshold, 'rule_id'"))
+	w.impose(t, variant(t, "data_sync", "1.9.0", "'value', a.record.value,\n", "'value', a.record.threshold,\n"))
 	require.NoError(t, w.SetSyncMode(t.Context(), scripts.SyncShadow, nil, scripts.Change{}))
 	w.write(t, sample("7", 1))
 	w.shadowed(t, 1)

@@ -266,12 +266,12 @@ func TestScriptsThatAreRefused(t *testing.T) {
 			"endless loop":     {"data_sync", "local function c2m()\n", "local function c2m()\n  while true do end\n", "time"},
 			"loop in pcall":    {"data_sync", "local function c2m()\n", "local function c2m()\n  while true do pcall(function() while true do end end) end\n", "time"},
 			"alarm too late":   {"data_sync", "if operator == '>' then return a > b end", "if operator == '>' then return a > b + 1 end", "alarm"},
-			"no hysteresis":    {"data_sync", "stored(threshold - hysteresis)", "stored(threshold)", "alarm"},
+			"no hysteresis":    {"data_sync", "return tonumber(stored(limit + by))", "return limit", "alarm"},
 			"wrong value":      {"data_sync", "string.format('%.6f', n)", "string.format('%.5f', n)", "answered"},
 			"executed twice":   {"command", "if before then return command_reply('DUPLICATE', before) end", "", "DUPLICATE"},
 			"no limit":         {"command", "if high and v > high", "if high and v > 2 * high", "REJECTED"},
 			"two owners":       {"channel_owner", "if held and", "if held and false and", "HELD"},
-			"closes by an ack": {"alarm_desk", "a.status = 'acknowledged'", "a.status = 'closed'", "acknowledged"},
+			"closes by an ack": {"alarm_desk", "status = 'acknowledged' elseif", "status = 'closed' elseif", "acknowledged"},
 		} {
 			err := s.ActivateScript(ctx, variant(t, c.script, "1.9.0", c.old, c.new), byTest)
 			require.ErrorIs(t, err, scripts.ErrRefused, what)

@@ -1,225 +1,385 @@
 package reference
 
 import (
+	"math"
 	"slices"
 	"strings"
 )
 
-const (
-	alarmKept     = "2592000" // seconds that a closed record stays: 30 days
-	alarmEntries  = "100000"  // of the journal
-	alarmActive   = "active"
-	alarmCleared  = "cleared"
-	alarmClosed   = "closed"
-	alarmAcked    = "acknowledged"
-	alarmReraised = "reraised"
-)
-
-// alarm is what the journal says of an alarm.
-type alarm struct {
-	model, point, rule, severity, value, message, status string
-	before, count                                        string // of a loaded record
-	threshold                                            string // of a new one
-	by, comment                                          string
-}
-
-func (a *alarm) openField() string { return a.model + ":" + a.point + ":" + a.rule }
-
-// reached is compare of a value that is still a text.
-func reached(value string, operator string, threshold float64) bool {
-	if _, known := compare(0, operator, 0); !known {
-		return false
+// alarmLast is the last value of a point, whatever its quality.
+func (r *run) alarmLast(model, point string) string {
+	for _, kind := range kinds {
+		if v, ok := r.text("HGET", r.key("modsrv:", model, ":", kind), point); ok {
+			return v
+		}
 	}
-	met, _ := compare(mustNumber(value), operator, threshold)
-	return met
+	return "0.000000"
 }
 
-// clearing is the threshold that a raised alarm has to come back past.
-func clearing(operator string, threshold, hysteresis float64) float64 {
-	switch operator {
-	case ">", ">=":
-		return mustNumber(stored(threshold - hysteresis))
-	case "<", "<=":
-		return mustNumber(stored(threshold + hysteresis))
-	}
-	return threshold
+// alarmOpen does first what may fail.
+func (r *run) alarmOpen(now string, a *alarm) {
+	r.call("SADD", r.key("alarm:active"), a.id)
+	r.alarmTo(now, "raised", a, alarmActive, "", "")
 }
 
-func (r *run) alarmJournal(now, transition, id string, a *alarm) {
-	r.call("XADD", r.key("alarm:journal"), "MAXLEN", "~", alarmEntries, "*",
-		"transition", transition, "time", now, "alarm", id, "model_id", a.model, "point_name", a.point,
-		"rule_id", a.rule, "severity", a.severity, "status", a.status, "value", a.value,
-		"message", a.message, "by", a.by, "comment", a.comment)
-	r.call("PUBLISH", r.key("alarm:journal"), id)
-}
-
+// alarmRaise: a condition that is in alarm from now on: a new record, or the open
+// one again.
 func (r *run) alarmRaise(now string, a *alarm) {
-	id := whole(float64(r.integer("INCR", r.key("alarm:counter"))))
-	a.status = alarmActive
-	r.call("SADD", r.key("alarm:active"), id)
-	if err := protect(func() { r.alarmJournal(now, "raised", id, a) }); err != nil {
-		r.call("SREM", r.key("alarm:active"), id)
-		panic(failure{err})
+	if r.alarmLoad(a) {
+		r.alarmAgain(now, a)
+	} else {
+		r.alarmNew(now, a)
 	}
-	r.call("DEL", r.key("alarm:", id))
-	r.call("HSET", r.key("alarm:", id), "id", id, "model_id", a.model, "point_name", a.point,
-		"value", a.value, "rule_id", a.rule, "timestamp", now, "status", a.status, "severity", a.severity,
-		"message", a.message, "threshold", a.threshold, "count", "1")
-	r.call("HSET", r.key("alarm:open"), a.openField(), id+"|active")
-	r.notifyAlarm(now, id, a)
-	r.call("PUBLISH", r.key("alarm:new"), id)
+	if a.suppression() == "" {
+		r.alarmNotify(now, a.moves[len(a.moves)-1], a, "")
+	}
+	a.raises = append(trim(a.raises, mustNumber(now), chatterTime), now)
+	if !a.chatter && len(a.raises) >= chatterCount {
+		a.chatter = true
+		r.alarmJournal(now, "chattering", a, "", "")
+		r.call("HSET", r.key("alarm:", a.id), "chattering", "1")
+	}
 }
 
-func (r *run) notifyAlarm(now, id string, a *alarm) {
-	r.notify(map[string]string{"type": "alarm", "alarm_id": id, "model_id": a.model, "point_name": a.point,
-		"severity": a.severity, "value": a.value, "message": a.message, "timestamp": now})
-}
-
-// alarmLoad returns an existing record with a new status ("": its own), nil when
-// there is none.
-func (r *run) alarmLoad(id, status string) *alarm {
-	h := r.list("HMGET", r.key("alarm:", id), "model_id", "point_name", "rule_id", "severity", "value", "message", "status", "count")
-	model, ok := at(h, 0)
+func (r *run) alarmAgain(now string, a *alarm) {
+	r.alarmTo(now, "reraised", a, alarmActive, "", "")
+	n, ok := number(a.record.count)
 	if !ok {
-		return nil
+		n = 1
 	}
-	a := &alarm{model: model, point: or(h, 1, ""), rule: or(h, 2, ""), severity: or(h, 3, "medium"), value: or(h, 4, "0.000000"),
-		message: or(h, 5, ""), before: or(h, 6, ""), status: status, count: or(h, 7, "1")}
-	if status == "" {
-		a.status = a.before
+	r.call("HSET", r.key("alarm:", a.id), "status", alarmActive, "value", a.valueOr(a.record.value), "count", whole(n+1))
+	r.call("HDEL", r.key("alarm:", a.id), "cleared_at")
+}
+
+func (r *run) alarmNew(now string, a *alarm) {
+	rule := a.r
+	a.id = whole(float64(r.integer("INCR", r.key("alarm:counter"))))
+	a.record = &alarmRecord{severity: rule.severity, value: a.valueOr("0.000000"), threshold: stored(rule.threshold), message: rule.message, count: "1"}
+	if rule.message == "" {
+		a.record.message = alarmText(rule, a.model, a.point, a.record.value, a.said)
+	}
+	rethrow(func() { r.alarmOpen(now, a) }, func() {
+		_, _ = r.pcall("SREM", r.key("alarm:active"), a.id)
+		a.id, a.record = "", nil
+	})
+	key := r.key("alarm:", a.id)
+	if r.integer("DEL", key) == 1 { // a counter that was lost with the data starts again
+		r.call("ZREM", r.key("alarm:closed"), a.id)
+	}
+	r.call("HSET", key, "id", a.id, "model_id", a.model, "point_name", a.point, "value", a.record.value,
+		"rule_id", a.rule, "timestamp", now, "status", alarmActive, "severity", rule.severity, "message", a.record.message,
+		"threshold", a.record.threshold, "high", stored(rule.high), "operator", rule.op, "count", "1")
+	if a.device != "" {
+		r.call("HSET", key, "device_time", a.device)
+	}
+	if a.suppression() != "" {
+		r.alarmMark(a)
+	}
+	r.call("PUBLISH", r.key("alarm:new"), a.id)
+}
+
+// alarmClear: the condition is over.
+func (r *run) alarmClear(now string, a *alarm) {
+	if !r.alarmLoad(a) {
+		return
+	}
+	id, transition, status := a.id, alarmCleared, alarmCleared
+	if a.r.latch {
+		transition, status = alarmLatched, alarmLatched
+	} else if a.status == alarmAcked || a.suppression() != "" {
+		status = alarmClosed
+	}
+	r.alarmTo(now, transition, a, status, "", "")
+	r.call("HSET", r.key("alarm:", id), "status", a.status, "cleared_at", now)
+	if a.chatter {
+		a.chatter, a.raises = false, nil
+		r.call("HDEL", r.key("alarm:", id), "chattering")
+	}
+	if a.suppression() == "" {
+		r.alarmNotify(now, transition, a, "")
+	}
+	if a.status == alarmClosed {
+		r.alarmEnd(now, a)
+	}
+}
+
+// alarmResume ends a suppression (flag: one of a's shelved, out and design), if
+// the journal takes it.
+func (r *run) alarmResume(now string, a *alarm, flag *bool, transition, by, comment string) {
+	open := r.alarmLoad(a)
+	*flag = false
+	told := open && a.suppression() == "" && a.inAlarm()
+	status := a.status
+	if told {
+		status = alarmActive
+	}
+	rethrow(func() { r.alarmTo(now, transition, a, status, by, comment) }, func() { *flag = true })
+	if flag != &a.design {
+		a.till = ""
+		_, _ = r.pcall("HDEL", r.key("alarm:shelved"), a.name)
+	}
+	if !open {
+		return
+	}
+	r.alarmMark(a)
+	if told {
+		r.call("HSET", r.key("alarm:", a.id), "status", alarmActive)
+		r.alarmNotify(now, transition, a, by)
+	}
+}
+
+// alarmUnshelveLate ends shelving whose time is over.
+func (r *run) alarmUnshelveLate(now string, a *alarm) {
+	if a.shelved && mustNumber(a.till) <= mustNumber(now) {
+		r.alarmResume(now, a, &a.shelved, "unshelved", "system", "the time of shelving is over")
+	}
+}
+
+// alarmEnabled finds out whether the rule counts at all. While nobody knows, as before.
+func (r *run) alarmEnabled(now string, a *alarm) {
+	design := a.design
+	if e := a.r.enable; e == nil {
+		design = false
+	} else if v, ok, _, _ := r.pointValue(e.model, e.point); ok {
+		met, _ := compare(v, e.operator, e.threshold)
+		design = !met
+	}
+	if design == a.design {
+		return
+	}
+	if !design {
+		if a.id != "" {
+			r.alarmResume(now, a, &a.design, "unsuppressed", "", "")
+		}
+		a.design = false
+		if a.met && !a.inAlarm() {
+			a.since = now // the delay counts from here
+		}
+		return
+	}
+	a.design = true
+	if a.id != "" {
+		rethrow(func() { r.alarmJournal(now, suppressedBy, a, "", "") }, func() { a.design = false })
+		r.alarmMark(a)
+	}
+	a.edges = nil
+}
+
+// alarmCondition is what the rule says of the input. known is false for as
+// before; usable is whether anything may be decided at all, quality what forbids it.
+func (r *run) alarmCondition(now string, a *alarm, x alarmInput) (met, known, usable bool, quality string) {
+	rule := a.r
+	if aboutQuality(rule.op) {
+		q := x.quality
+		if x.unknown || q == offline && r.alarmGrouped(a.model, a.point) {
+			return false, false, false, q
+		}
+		if rule.op == opStale {
+			return q == "stale" || q == offline, true, true, ""
+		}
+		return q != "", true, true, ""
+	}
+	if !x.usable {
+		if rule.op == opRate {
+			a.memory = "" // what was before a gap says nothing
+		}
+		return false, false, false, x.quality
+	}
+	h := 0.0
+	if a.met {
+		h = rule.hysteresis
+	}
+	switch rule.op {
+	case opDeviation:
+		other, ok, quality, marked := r.pointValue(rule.referenceModel, rule.reference)
+		if !ok {
+			if !marked {
+				quality = "bad"
+			}
+			return false, false, false, quality
+		}
+		return apart(x.number, other) > moved(rule.threshold, -h), true, true, ""
+	case opRate:
+		fast, known, anchor, due := alarmRate(rule, x.number, mustNumber(now), a.met, a.memory)
+		a.memory = anchor
+		if due != 0 {
+			a.sooner(due)
+		}
+		return fast, known, true, ""
+	case opChange:
+		before := a.memory
+		a.memory = x.value
+		return before != "" && before != x.value, true, true, ""
+	}
+	met, known = alarmMeets(rule.op, x.number, rule.threshold, rule.high, h)
+	if !known {
+		return false, false, false, "invalid"
+	}
+	return met, true, true, ""
+}
+
+// alarmSettle lets the condition and the time that has passed have their effect.
+func (r *run) alarmSettle(now string, a *alarm, met, known bool) {
+	rule, t := a.r, mustNumber(now)
+	if known && met != a.met {
+		a.met, a.since = met, now
+		if met && rule.count > 1 && !a.design {
+			a.edges = append(a.edges, now)
+			if float64(len(a.edges)) > rule.count {
+				a.edges = a.edges[1:]
+			}
+		}
+	}
+	want := a.met
+	if rule.count > 1 {
+		a.edges = trim(a.edges, t, rule.window)
+		want = float64(len(a.edges)) >= rule.count
+		if len(a.edges) > 0 {
+			a.sooner(mustNumber(a.edges[0]) + rule.window)
+		}
+	} else {
+		a.edges = nil // of what the rule was before
+	}
+	since, ok := tonumber(a.since)
+	if !ok {
+		since = t
+	}
+	if want && !a.inAlarm() && !a.design {
+		if t >= since+rule.onDelay {
+			r.alarmRaise(now, a)
+		} else {
+			a.sooner(since + rule.onDelay)
+		}
+	} else if !want && a.inAlarm() {
+		delay := rule.offDelay
+		if a.chatter {
+			delay = math.Max(delay, chatterTime)
+		}
+		if t >= since+delay {
+			r.alarmClear(now, a)
+		} else {
+			a.sooner(since + delay)
+		}
+	}
+}
+
+func (r *run) alarmShow(a *alarm, quality string) {
+	if quality == a.quality {
+		return
+	}
+	a.quality = quality
+	switch {
+	case a.id == "":
+	case quality == "":
+		r.call("HDEL", r.key("alarm:", a.id), "quality")
+	default:
+		r.call("HSET", r.key("alarm:", a.id), "quality", quality)
+	}
+}
+
+func (r *run) alarmDecide(now string, a *alarm, x alarmInput) {
+	a.due = ""
+	r.alarmUnshelveLate(now, a)
+	if a.shelved {
+		a.sooner(mustNumber(a.till))
+	}
+	if a.id == "" {
+		a.raises = trim(a.raises, mustNumber(now), chatterTime)
+	}
+	if a.r == nil || a.r.disabled { // what is open stays until a person ends it
+		a.edges, a.memory = nil, ""
+		if a.id == "" {
+			a.met = false
+		}
+		return
+	}
+	r.alarmLoad(a)
+	met, known, usable, quality := r.alarmCondition(now, a, x)
+	a.value, a.hasValue, a.device = x.value, x.usable, x.device
+	if usable && !a.hasValue {
+		a.value, a.hasValue = r.alarmLast(a.model, a.point), true
+	}
+	r.alarmShow(a, quality)
+	if !usable {
+		return
+	}
+	if known && met || a.met || a.id != "" {
+		r.alarmEnabled(now, a)
+	}
+	if aboutQuality(a.r.op) {
+		a.said = x.quality
+	}
+	r.alarmSettle(now, a, met, known)
+	if a.r.op == opChange && known && met {
+		r.alarmSettle(now, a, false, true)
+	}
+}
+
+// alarmJudge is one rule against an input. text is the rule's entry of
+// alarm:state, where it is known. fired says that its timer has been taken.
+func (r *run) alarmJudge(now, model, point, rule string, x alarmInput, text string, known, fired bool) *alarm {
+	a := alarmAt(model, point, rule, text, known)
+	if fired {
+		a.timed = ""
+	}
+	definition, given := r.text("HGET", r.key("alarm:rules:", model, ":", point), rule)
+	a.r = readAlarmRule(definition, given, model)
+	if x.isStored {
+		x = r.alarmInput(model, point)
+	}
+	err := protect(func() { r.alarmDecide(now, a, x) })
+	if err != nil {
+		a.sooner(mustNumber(now) + 1000) // then it is tried again
+	}
+	r.alarmSave(a)
+	if err != nil {
+		panic(failure{err})
 	}
 	return a
 }
 
-// alarmEnd takes an alarm out of everything that lists open ones.
-func (r *run) alarmEnd(id string, a *alarm) {
-	_, _ = r.pcall("SREM", r.key("alarm:active"), id)
-	open, _ := r.text("HGET", r.key("alarm:open"), a.openField())
-	if owner, _, ok := strings.Cut(open, "|"); ok && owner == id && owner != "" && digits(owner) {
-		r.call("HDEL", r.key("alarm:open"), a.openField())
-	}
-	r.call("EXPIRE", r.key("alarm:", id), alarmKept)
+// qualityOf reads "!" and a quality.
+func qualityOf(text string) (quality string, ok bool) {
+	quality, ok = strings.CutPrefix(text, "!")
+	return quality, ok && quality != "" && letters(quality)
 }
 
-// alarmTexts are the rule's severity and message.
-func (r *run) alarmTexts(model, point, rule, value, operator string, threshold float64) (severity, message string) {
-	d := decode(r.text("HGET", r.key("alarm:rules:", model, ":", point), rule))
-	message, _ = field(d, "message").(string)
-	if message == "" {
-		message = model + "." + point + " = " + value + " " + operator + " " + stored(threshold)
+// alarmGiven is what an input says that is given as text: a number in any form,
+// or "!" and a quality.
+func alarmGiven(text string) (x alarmInput, ok bool) {
+	if quality, ok := qualityOf(text); ok {
+		return alarmInput{quality: quality}, quality != "good" && quality != "uncertain" && quality != "substituted"
 	}
-	severity, _ = field(d, "severity").(string)
-	if severity == "" {
-		severity = "medium"
-	}
-	return severity, message
+	v, ok := number(text)
+	return sampled(stored(v), v), ok
 }
 
-// limit is what one alarm rule compares with.
-type limit struct {
-	operator              string
-	threshold, hysteresis float64
-}
+func alarmError(name string, err *Error) string { return "alarm rule " + name + ": " + err.Text }
 
-// alarmStep is one rule against one value. open is the rule's entry of
-// alarm:open, "" where isOpen is false. It returns the transition, "" for none.
-func (r *run) alarmStep(now, model, point, rule, value string, l limit, open string, isOpen bool) string {
-	met := func(threshold float64) bool { return reached(value, l.operator, threshold) }
-	if !isOpen {
-		if !met(l.threshold) {
-			return ""
-		}
-		severity, message := r.alarmTexts(model, point, rule, value, l.operator, l.threshold)
-		r.alarmRaise(now, &alarm{model: model, point: point, rule: rule, value: value,
-			threshold: stored(l.threshold), severity: severity, message: message})
-		return "raised"
-	}
-	name := model + ":" + point + ":" + rule
-	id, status, ok := strings.Cut(open, "|")
-	if !ok || id == "" || !digits(id) || status == "" || !letters(status) {
-		r.call("HDEL", r.key("alarm:open"), name) // an entry that nobody can read: as if there were none
-		return r.alarmStep(now, model, point, rule, value, l, "", false)
-	}
-	var a *alarm
-	transition := alarmCleared
-	switch {
-	case status == alarmCleared && !met(l.threshold):
-		return ""
-	case status == alarmCleared:
-		a, transition = r.alarmLoad(id, alarmActive), alarmReraised
-	case met(clearing(l.operator, l.threshold, l.hysteresis)):
-		return ""
-	case status == alarmAcked:
-		a = r.alarmLoad(id, alarmClosed)
-	default:
-		a = r.alarmLoad(id, alarmCleared)
-	}
-	if a == nil { // the record is gone: forget it and judge anew
-		r.call("HDEL", r.key("alarm:open"), name)
-		r.call("SREM", r.key("alarm:active"), id)
-		return r.alarmStep(now, model, point, rule, value, l, "", false)
-	}
-	a.value = value
-	r.alarmJournal(now, transition, id, a)
-	if transition == alarmReraised {
-		n, ok := number(a.count)
-		if !ok {
-			n = 1
-		}
-		r.call("HSET", r.key("alarm:", id), "status", alarmActive, "value", value, "count", whole(n+1))
-		r.call("HDEL", r.key("alarm:", id), "cleared_at")
-		r.call("HSET", r.key("alarm:open"), a.openField(), id+"|active")
-		told := *a
-		told.model, told.point = model, point
-		r.notifyAlarm(now, id, &told)
-		return transition
-	}
-	r.call("HSET", r.key("alarm:", id), "status", a.status, "cleared_at", now)
-	if a.status == alarmClosed {
-		r.alarmEnd(id, a)
-	} else {
-		r.call("HSET", r.key("alarm:open"), a.openField(), id+"|cleared")
-	}
-	return transition
-}
-
-// alarmCheck is every rule that is stored for a point, against one value: the
-// way of the hand-callable forms.
-func (r *run) alarmCheck(now, model, point, value string, report *[]string) {
+// alarmCheck is every rule that is stored for a point, against one input: the way
+// of the hand-callable forms. A rule that cannot be read is skipped and named.
+func (r *run) alarmCheck(now, model, point string, x alarmInput, report *[]string) {
 	rules := r.pairs(r.key("alarm:rules:", model, ":", point))
 	slices.SortFunc(rules, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
 	for _, rule := range rules {
-		id, d := rule[0], decode(rule[1], true)
-		l, ok := readLimit(d)
-		if !ok {
+		id := rule[0]
+		definition := readAlarmRule(rule[1], true, model)
+		if definition == nil {
 			*report = append(*report, "alarm rule "+id+" of "+model+":"+point+" is malformed and was skipped")
 			continue
 		}
-		if field(d, "disabled") == true {
+		if definition.disabled {
 			continue
 		}
-		open, isOpen := r.text("HGET", r.key("alarm:open"), model+":"+point+":"+id)
-		if t := r.alarmStep(now, model, point, id, value, l, open, isOpen); t != "" {
-			*report = append(*report, "alarm "+id+" of "+model+":"+point+" "+t)
+		name := model + ":" + point + ":" + id
+		text, known := r.alarmState(name)
+		var a *alarm
+		if err := protect(func() { a = r.alarmJudge(now, model, point, id, x, text, known, false) }); err != nil {
+			*report = append(*report, alarmError(name, err))
+			continue
+		}
+		for _, move := range a.moves {
+			*report = append(*report, "alarm "+id+" of "+model+":"+point+" "+move)
 		}
 	}
-}
-
-// readLimit reads a stored alarm rule.
-func readLimit(d any) (l limit, ok bool) {
-	threshold, ok := numberOf(field(d, "threshold"))
-	if !ok {
-		return l, false
-	}
-	hysteresis := 0.0
-	if h := field(d, "hysteresis"); truthy(h) {
-		if hysteresis, ok = numberOf(h); !ok || hysteresis < 0 {
-			return l, false
-		}
-	}
-	operator := field(d, "operator")
-	if _, known := compare(0, operator, 0); !known {
-		return l, false
-	}
-	return limit{operator.(string), threshold, hysteresis}, true
 }

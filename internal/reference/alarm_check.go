@@ -8,11 +8,11 @@ func (r *run) alarmCheckScript() []string {
 	model, hasModel := r.opt(1)
 	point, hasPoint := r.opt(2)
 	value, _ := r.opt(3)
-	v, ok := number(value)
+	x, ok := alarmGiven(value)
 	if !hasModel || !hasPoint || !ok {
 		return []string{"INVALID", "want: <model> <point> <value>"}
 	}
 	report := []string{"OK"}
-	r.alarmCheck(r.nowArg(4), model, point, stored(v), &report)
+	r.alarmCheck(r.nowArg(4), model, point, x, &report)
 	return report
 }

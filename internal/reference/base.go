@@ -26,6 +26,14 @@ func (r *run) nowArg(i int) string {
 	return r.now(given)
 }
 
+// guardOptional is guard where the generation, at a place in ARGV, may be missing.
+func (r *run) guardOptional(generation int) []string {
+	if _, given := r.opt(generation); !given {
+		generation = 0
+	}
+	return r.guard(generation, 0)
+}
+
 // guard returns the refusal of a caller that belongs to other data, or of a
 // script that is not the active one. generation and channel are places in ARGV,
 // 0 for a caller by hand, who gives none.

@@ -23,6 +23,9 @@ func (r *run) dataSync() []string {
 	return []string{"INVALID", `want c2m, m2c or batch, not "` + op + `"`}
 }
 
+// dueInBatch is how many timers a batch runs at most.
+const dueInBatch = 50
+
 // chunk is how many arguments a call has at most, as the embedded store needs it.
 const chunk = 1000
 
@@ -42,62 +45,6 @@ func (r *run) attemptFields(report *[]string, command, key string, list []string
 		args := make([]string, 0, 2+n)
 		r.attempt(report, append(append(args, command, key), list[:n]...)...)
 		list = list[n:]
-	}
-}
-
-// batchAlarms checks the alarm rules of a batch. Five arguments each, from ARGV[first] on.
-func (r *run) batchAlarms(now string, first, n int, report *[]string) {
-	key := r.key("alarm:open")
-	length, err := r.pcall("HLEN", key)
-	if err != nil {
-		*report = append(*report, "alarm:open: "+err.Text)
-		return
-	}
-	changed := map[string]bool{}
-	for i := first; n > 0; i += chunk * 5 {
-		m := min(n, chunk)
-		n -= m
-		var open []any
-		if integer(length) > 0 {
-			args := make([]string, 0, 2+m)
-			args = append(args, "HMGET", key)
-			for k := range m {
-				args = append(args, r.arg(i+k*5))
-			}
-			open = r.list(args...)
-		}
-		for k := range m {
-			r.batchAlarm(now, i+k*5, open, k, changed, report)
-		}
-	}
-}
-
-// batchAlarm is the rule at ARGV[a], whose state is the k-th of those read.
-func (r *run) batchAlarm(now string, a int, open []any, k int, changed map[string]bool, report *[]string) {
-	name, value, operator := r.arg(a), r.arg(a+1), r.arg(a+2)
-	entry, isOpen := at(open, k)
-	if changed[name] { // the same rule twice in a batch: the first may have changed the state
-		entry, isOpen = r.text("HGET", r.key("alarm:open"), name)
-	}
-	l := limit{operator: operator}
-	if !isOpen {
-		if _, known := compare(0, operator, 0); !known {
-			return
-		}
-		if l.threshold = mustNumber(r.arg(a + 3)); !reached(value, operator, l.threshold) {
-			return
-		}
-	}
-	transition := ""
-	err := protect(func() {
-		model, point, rule := triple(name)
-		l.threshold, l.hysteresis = mustNumber(r.arg(a+3)), mustNumber(r.arg(a+4))
-		transition = r.alarmStep(now, model, point, rule, value, l, entry, isOpen)
-	})
-	if err != nil {
-		*report = append(*report, "alarm rule "+name+": "+err.Text)
-	} else if transition != "" {
-		changed[name] = true
 	}
 }
 
@@ -145,6 +92,7 @@ func (r *run) batch() []string {
 	now := r.nowArg(2)
 	r.call("HSET", fence, "batch", batchNumber)
 	report := []string{"OK"}
+	r.alarmDue(now, dueInBatch, &report) // first what was due before these values came
 	b := batch{run: r, now: now, fence: fence, report: &report}
 	for i := 9; i <= len(r.argv); {
 		length := b.section(i)
@@ -242,6 +190,7 @@ func (r *run) c2m() []string {
 		return []string{"INVALID", `value "` + text + `" is not a finite decimal number`}
 	}
 	now, value, report := r.nowArg(5), stored(v), []string{"OK"}
+	r.alarmDue(now, dueInBatch, &report)
 	targets, _ := r.text("HGET", r.key("mapping:c2m"), channel+":"+point)
 	r.call("HSET", r.key("comsrv:", channel, ":m"), point, value)
 	r.call("HDEL", r.key("comsrv:", channel, ":quality"), point)
@@ -262,7 +211,7 @@ func (r *run) c2m() []string {
 	}
 	// all values first, then alarms, then rules
 	for _, t := range hit {
-		if err := protect(func() { r.alarmCheck(now, t[0], t[1], value, &report) }); err != nil {
+		if err := protect(func() { r.alarmCheck(now, t[0], t[1], sampled(value, v), &report) }); err != nil {
 			report = append(report, "alarms of "+t[0]+":"+t[1]+": "+err.Text)
 		}
 	}

@@ -1,5 +1,5 @@
 // Package reference is the logic of the scripts once more, in Go: what
-// data_sync, alarm_check, alarm_desk, rule_engine, command, channel_owner and
+// data_sync, alarm_check, alarm_tick, alarm_desk, rule_engine, command, channel_owner and
 // site_config do, call by call. It serves whoever has to know what a script
 // should have done: the differential fuzz, the self-test of a hot update, the
 // shadow mode, which replays the calls of a Lua run, and the direct mode, which

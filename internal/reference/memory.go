@@ -28,6 +28,7 @@ const (
 	typeSet    = "set"
 	typeList   = "list"
 	typeStream = "stream"
+	typeSorted = "zset"
 )
 
 // value is what stands under one key.
@@ -37,6 +38,7 @@ type value struct {
 	hash    map[string]string
 	set     map[string]struct{}
 	list    []string // its head at the end
+	scores  map[string]float64
 	entries []StreamEntry
 	last    streamID
 	expires time.Time // zero: never
@@ -94,6 +96,8 @@ var commands = func() map[string]memoryCommand {
 		{"HGET", 2, 2, 0, (*Memory).hget},
 		{"HMGET", 2, -1, 0, (*Memory).hmget},
 		{"HGETALL", 1, 1, 0, (*Memory).hgetall},
+		{"HKEYS", 1, 1, 0, (*Memory).hkeys},
+		{"HVALS", 1, 1, 0, (*Memory).hvals},
 		{"HEXISTS", 2, 2, 0, (*Memory).hexists},
 		{"HLEN", 1, 1, 0, (*Memory).hlen},
 		{"HSET", 3, -1, 2, (*Memory).hset},
@@ -104,6 +108,12 @@ var commands = func() map[string]memoryCommand {
 		{"SISMEMBER", 2, 2, 0, (*Memory).sismember},
 		{"LPUSH", 2, -1, 0, (*Memory).lpush},
 		{"LTRIM", 3, 3, 0, (*Memory).ltrim},
+		{"LPOP", 1, 1, 0, (*Memory).lpop},
+		{"ZADD", 3, 4, 0, (*Memory).zadd},
+		{"ZREM", 2, -1, 0, (*Memory).zrem},
+		{"ZCARD", 1, 1, 0, (*Memory).zcard},
+		{"ZRANGE", 3, 3, 0, (*Memory).zrange},
+		{"ZRANGEBYSCORE", 3, 6, 3, (*Memory).zrangebyscore},
 		{"XADD", 4, -1, 0, (*Memory).xadd},
 		{"XDEL", 2, -1, 0, (*Memory).xdel},
 		{"XRANGE", 3, 5, 2, (*Memory).xrange},
@@ -151,6 +161,8 @@ func (m *Memory) make(key, kind string) (*value, *Error) {
 			v.hash = map[string]string{}
 		case typeSet:
 			v.set = map[string]struct{}{}
+		case typeSorted:
+			v.scores = map[string]float64{}
 		}
 		m.keys[key] = v
 	}
@@ -159,14 +171,14 @@ func (m *Memory) make(key, kind string) (*value, *Error) {
 
 // drop removes a key that has become empty.
 func (m *Memory) drop(key string, v *value) {
-	if len(v.hash)+len(v.set)+len(v.list) == 0 {
+	if len(v.hash)+len(v.set)+len(v.list)+len(v.scores) == 0 {
 		delete(m.keys, key)
 	}
 }
 
 // Key is a picture of one key.
 type Key struct {
-	// Type is the type as Redis names it: string, hash, set, list or stream.
+	// Type is the type as Redis names it: string, hash, set, list, zset or stream.
 	Type string
 	// Text is the content of a string.
 	Text string
@@ -174,6 +186,8 @@ type Key struct {
 	Hash map[string]string
 	// List is the content of a list, from its head, or of a set, sorted.
 	List []string
+	// Scores is the content of a sorted set.
+	Scores map[string]float64
 	// Stream is the content of a stream, the oldest entry first.
 	Stream []StreamEntry
 	// TTL is how long it is until the key expires; 0 is never.
@@ -192,24 +206,36 @@ func (m *Memory) Dump() map[string]Key {
 	defer m.mu.Unlock()
 	all := make(map[string]Key, len(m.keys))
 	for name := range m.keys {
-		v := m.at(name)
-		if v == nil {
-			continue
+		if v := m.at(name); v != nil {
+			all[name] = m.picture(v)
 		}
-		k := Key{Type: v.kind, Text: v.text, Hash: maps.Clone(v.hash), Stream: slices.Clone(v.entries)}
-		if !v.expires.IsZero() {
-			k.TTL = v.expires.Sub(m.now())
-		}
-		switch v.kind {
-		case typeSet:
-			k.List = slices.Sorted(maps.Keys(v.set))
-		case typeList:
-			k.List = slices.Clone(v.list)
-			slices.Reverse(k.List)
-		}
-		all[name] = k
 	}
 	return all
+}
+
+// Key returns a picture of one key, without a type where there is none.
+func (m *Memory) Key(name string) Key {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if v := m.at(name); v != nil {
+		return m.picture(v)
+	}
+	return Key{}
+}
+
+func (m *Memory) picture(v *value) Key {
+	k := Key{Type: v.kind, Text: v.text, Hash: maps.Clone(v.hash), Scores: maps.Clone(v.scores), Stream: slices.Clone(v.entries)}
+	if !v.expires.IsZero() {
+		k.TTL = v.expires.Sub(m.now())
+	}
+	switch v.kind {
+	case typeSet:
+		k.List = slices.Sorted(maps.Keys(v.set))
+	case typeList:
+		k.List = slices.Clone(v.list)
+		slices.Reverse(k.List)
+	}
+	return k
 }
 
 // Published returns every message since the beginning, in order.

@@ -183,6 +183,25 @@ func (m *Memory) hgetall(args []string) (any, *Error) {
 	return list, nil
 }
 
+func (m *Memory) hkeys(args []string) (any, *Error) { return m.every(args, 0) }
+
+func (m *Memory) hvals(args []string) (any, *Error) { return m.every(args, 1) }
+
+// every is every other one of HGETALL.
+func (m *Memory) every(args []string, first int) (any, *Error) {
+	all, err := m.hgetall(args)
+	if err != nil {
+		return nil, err
+	}
+	list := []any{}
+	for i, v := range all.([]any) {
+		if i%2 == first {
+			list = append(list, v)
+		}
+	}
+	return list, nil
+}
+
 func (m *Memory) hexists(args []string) (any, *Error) {
 	v, err := m.find(args[0], typeHash)
 	if err != nil {
@@ -333,6 +352,17 @@ func (m *Memory) ltrim(args []string) (any, *Error) {
 	}
 	m.drop(args[0], v)
 	return "OK", nil
+}
+
+func (m *Memory) lpop(args []string) (any, *Error) {
+	v, err := m.find(args[0], typeList)
+	if v == nil {
+		return nil, err
+	}
+	head := v.list[len(v.list)-1]
+	v.list = v.list[:len(v.list)-1]
+	m.drop(args[0], v)
+	return head, nil
 }
 
 func (m *Memory) publish(args []string) (any, *Error) {

@@ -29,7 +29,11 @@ var memoryCases = map[string]string{
 	"list": `LPUSH @l a b c|LTRIM @l 0 1|LPUSH @l d|LTRIM @l 1 -1|LTRIM @l 5 9|EXISTS @l|LTRIM @l 0 1|LPUSH @l a b c d|LTRIM @l -3 -2|LTRIM @l x 1|LTRIM @l 0 x|LTRIM @l -9 9`,
 	"stream": `XRANGE @x - +|XADD @x * a 1|XADD @x * a 2 b 3|XADD @x MAXLEN 2 * a 4|XADD @x MAXLEN ~ 1000 * a 5|XADD @x MAXLEN = 2 * a 6|XRANGE @x - +|XRANGE @x - + COUNT 1|XREVRANGE @x + - COUNT 1|
 		XREVRANGE @x + -|XADD @x * a|XADD @x *|XADD @x MAXLEN x * a 1|XADD @x MAXLEN -1 * a 1|XDEL @x 1-1|XDEL @x x|XDEL @x 1-x|XDEL @x 5|XDEL @none x|XRANGE @x - + COUNT x`,
-	"wrong type": `HSET @h a 1|GET @h|INCR @h|INCRBY @h 1|SADD @h a|SREM @h a|SISMEMBER @h a|LPUSH @h a|LTRIM @h 0 1|XADD @h * a 1|XDEL @h 1-1|XRANGE @h - +|XREVRANGE @h + -|MGET @h|
+	"sorted set": `ZRANGE @z 0 -1|ZCARD @z|ZREM @z a|ZADD @z 5 b|ZADD @z 5 a|ZADD @z NX 9 a|ZADD @z NX -1.5 c|ZADD @z 7 a|ZADD @z x a|ZADD @z 9007199254740993 d|ZCARD @z|
+		ZRANGE @z 0 1|ZRANGE @z 1 9|ZRANGE @z 9 10|ZRANGE @z 2 1|ZRANGE @z x 1|ZRANGE @z 0 x|ZRANGEBYSCORE @z -inf 5|ZRANGEBYSCORE @z -inf 9 LIMIT 0 2|ZRANGEBYSCORE @z -inf 4 LIMIT 0 0|ZRANGEBYSCORE @z -inf x|
+		ZRANGEBYSCORE @z -inf 9 LIMIT 0 x|ZRANGEBYSCORE @none -inf 5|ZREM @z a none|ZREM @z b c d|EXISTS @z|ZADD @z|ZRANGEBYSCORE @z -inf`,
+	"parts": `HKEYS @h|HVALS @h|HSET @h a 1|HKEYS @h|HVALS @h|LPOP @l|LPUSH @l a b c|LPOP @l|LPOP @l|LPOP @l|EXISTS @l`,
+	"wrong type": `ZADD @h 1 a|HKEYS @h|ZADD @h x a|SADD @h a|ZCARD @h|DEL @h|HSET @h a 1|ZADD @h 1 a|ZREM @h a|ZCARD @h|ZRANGE @h 0 1|ZRANGEBYSCORE @h -inf 5|LPOP @h|DEL @h|HSET @h a 1|GET @h|INCR @h|INCRBY @h 1|SADD @h a|SREM @h a|SISMEMBER @h a|LPUSH @h a|LTRIM @h 0 1|XADD @h * a 1|XDEL @h 1-1|XRANGE @h - +|XREVRANGE @h + -|MGET @h|
 		SET @h text|HGET @h a|HMGET @h a|HGETALL @h|HEXISTS @h a|HLEN @h|HSET @h a 1|HDEL @h a|HINCRBY @h a 1|SADD @h x|DEL @h|LPUSH @h a|GET @h|HSET @h a 1`,
 	"expiry": `EXPIRE @a 10|SET @a 1|EXPIRE @a 10|SET @a 2|HSET @h a 1|EXPIRE @h 100|HSET @h a 2|EXPIRE @h x|INCR @n|EXPIRE @n 100|INCR @n|EXPIRE @a -1|EXISTS @a`,
 	"others": `PUBLISH @c text|UNKNOWN a|GET|hget @h a|EXISTS|TIME x`,
@@ -110,6 +114,12 @@ func checkKeys(t *testing.T, client redis.UniversalClient, prefix string, m *ref
 			require.Equal(t, client.Get(ctx, name).Val(), k.Text, name)
 		case "hash":
 			require.Equal(t, client.HGetAll(ctx, name).Val(), k.Hash, name)
+		case "zset":
+			scores := map[string]float64{}
+			for _, z := range client.ZRangeWithScores(ctx, name, 0, -1).Val() {
+				scores[z.Member.(string)] = z.Score
+			}
+			require.Equal(t, scores, k.Scores, name)
 		case "set":
 			require.ElementsMatch(t, client.SMembers(ctx, name).Val(), k.List, name)
 		case "list":

@@ -47,11 +47,11 @@ func TestValueByHand(t *testing.T) {
 	s.calls = nil
 	require.Equal(t, []string{"OK", "pcs1:p = 25.500000", `mapping of 1001:1 to "bad" is malformed and was skipped`, "alarm hi of pcs1:p raised"},
 		runOK(t, s, "data_sync", "c2m", "1001", "1", "25.5"))
-	require.Equal(t, []string{"MGET {s}:site:generation {s}:lua:version:data_sync {s}:anchor", "TIME", "HGET {s}:mapping:c2m 1001:1",
+	require.Equal(t, []string{"MGET {s}:site:generation {s}:lua:version:data_sync {s}:anchor", "TIME", "ZRANGEBYSCORE {s}:timers -inf 1790000000123 LIMIT 0 51", "HGET {s}:mapping:c2m 1001:1",
 		"HSET {s}:comsrv:1001:m 1 25.500000", "HDEL {s}:comsrv:1001:quality 1", "HSET {s}:modsrv:pcs1:measurement p 25.500000",
 		"HSET {s}:modsrv:pcs1:ts p 1790000000123", "HDEL {s}:modsrv:pcs1:quality p", "DEL {s}:cache:model:pcs1:values",
-		"PUBLISH {s}:modsrv:pcs1:update p:25.500000"}, s.calls[:10])
-	require.Equal(t, "1|active", s.Dump()["{s}:alarm:open"].Hash["pcs1:p:hi"])
+		"PUBLISH {s}:modsrv:pcs1:update p:25.500000"}, s.calls[:11])
+	require.Equal(t, "1|||1|active|1790000000123||||1790000000123|", s.Dump()["{s}:alarm:state"].Hash["pcs1:p:hi"])
 	require.Contains(t, s.Published(), Message{"{s}:alarm:new", "1"})
 	require.Equal(t, []string{"OK", "pcs1:p = 20.000000", `mapping of 1001:1 to "bad" is malformed and was skipped`, "alarm hi of pcs1:p cleared"},
 		runOK(t, s, "data_sync", "c2m", "1001", "1", "20"))
@@ -200,20 +200,30 @@ func TestSame(t *testing.T) {
 	require.False(t, Same([]string{"GET", "a"}, []string{"GET", "b"}))
 }
 
-// Of more notifications than the cap, the oldest go, and are counted.
+// Of more notifications than wait, the less urgent are left out, and of critical
+// ones the oldest. All are counted.
 func TestNotificationCap(t *testing.T) {
 	t.Parallel()
 	s := NewMemory(clock)
 	r := &run{store: s}
-	require.NoError(t, guarded(func() {
-		for i := range notifications + 3 {
-			r.notify(map[string]string{"n": fmt.Sprint(i)})
-		}
-	}))
-	dump := s.Dump()
-	require.Len(t, dump["notification:queue"].List, notifications)
-	require.Equal(t, `{"n":"10002"}`, dump["notification:queue"].List[0])
-	require.Equal(t, "3", dump["notification:dropped"].Text)
+	n := 0
+	for _, c := range []struct {
+		severity        string
+		given, wait     int
+		newest, dropped string
+	}{{"low", 5001, 5000, "4999", "1"}, {"odd", 2001, 7000, "7000", "2"}, {"high", 2002, 9000, "9001", "4"},
+		{"critical", 11003, 20000, "20006", "7"}, {"high", 1, 20000, "20006", "8"}} {
+		require.NoError(t, guarded(func() {
+			for range c.given {
+				r.notify(c.severity, map[string]string{"n": fmt.Sprint(n)})
+				n++
+			}
+		}))
+		dump := s.Dump()
+		require.Len(t, dump["notification:queue"].List, c.wait)
+		require.Equal(t, `{"n":"`+c.newest+`"}`, dump["notification:queue"].List[0], c.severity)
+		require.Equal(t, c.dropped, dump["notification:dropped"].Text)
+	}
 }
 
 func BenchmarkBatch(b *testing.B) {

@@ -74,12 +74,20 @@ func (r *run) ruleAct(now, id string, n int, a any, report *[]string) {
 	case "alarm":
 		name := "action" + strconv.Itoa(n)
 		// one open record per rule and action: more of the same would tell nothing new
-		if _, open := r.text("HGET", r.key("alarm:open"), "rule:"+id+":"+name); !open {
-			r.alarmRaise(now, &alarm{model: "rule", point: id, rule: name, value: "1.000000", threshold: "0.000000",
-				severity: ruleText(a, "severity", "medium"), message: ruleText(a, "message", "rule "+id)})
+		text, known := r.alarmState("rule:" + id + ":" + name)
+		alarm := alarmAt("rule", id, name, text, known)
+		if alarm.id == "" || !r.alarmLoad(alarm) {
+			alarm.value, alarm.hasValue = "1.000000", true
+			alarm.r = &alarmRule{severity: ruleText(a, "severity", severityUnset), message: ruleText(a, "message", "rule "+id)}
+			err := protect(func() { r.alarmRaise(now, alarm) })
+			r.alarmSave(alarm) // also where it was raised and only the telling failed
+			if err != nil {
+				panic(failure{err})
+			}
 		}
 	case "notification":
-		r.notify(map[string]string{"type": "notification", "rule_id": id, "severity": ruleText(a, "severity", "medium"),
+		severity := ruleText(a, "severity", severityUnset)
+		r.notify(severity, map[string]string{"type": "notification", "rule_id": id, "severity": severity,
 			"message": ruleText(a, "message", "rule "+id), "timestamp": now})
 	default:
 		*report = append(*report, "rule "+id+": action "+strconv.Itoa(n)+" has no known type and was skipped")

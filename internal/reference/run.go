@@ -58,6 +58,7 @@ var scripts = map[string]func(*run) []string{
 	"data_sync":     (*run).dataSync,
 	"alarm_check":   (*run).alarmCheckScript,
 	"alarm_desk":    (*run).alarmDesk,
+	"alarm_tick":    (*run).alarmTick,
 	"rule_engine":   (*run).ruleEngine,
 	"command":       (*run).command,
 	"channel_owner": (*run).channelOwner,

@@ -38,11 +38,13 @@ func (r *run) siteConfig() []string {
 			return unchanged
 		}
 		r.call("HSET", key, r.arg(6), r.arg(7))
+		r.alarmSoon()
 		return r.changed()
 	case "drop_alarm_rule":
 		if r.integer("HDEL", r.key("alarm:rules:", r.arg(4), ":", r.arg(5)), r.arg(6)) == 0 {
 			return []string{"NOTFOUND", r.arg(4)}
 		}
+		r.alarmSoon()
 		return r.changed()
 	case "rule":
 		return r.putRule(r.arg(4))
@@ -64,6 +66,11 @@ func (r *run) changed() []string {
 		r.call("SET", key, r.nowArg(2))
 	}
 	return []string{"OK", "1"}
+}
+
+// alarmSoon has alarm_tick judge the rule with what is stored.
+func (r *run) alarmSoon() {
+	_, _ = r.pcall("ZADD", r.key("timers"), r.nowArg(2), "alarm:"+r.arg(4)+":"+r.arg(5)+":"+r.arg(6))
 }
 
 // checkMapping ends the script before its first write where a mapping of a

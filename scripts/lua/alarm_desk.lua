@@ -123,10 +123,11 @@ if op == 'close' or op == 'reset' then
 end
 
 local function suppress(kind, till)
+  alarm_load(a)
+  redis.call('HLEN', P .. 'alarm:shelved') -- fails where it is another program's, before anything is done
+  alarm_journal(now, kind, a, by, comment)
   redis.call('HSET', P .. 'alarm:shelved', a.name, '{"kind":"' .. kind .. '","until":' .. till .. ',"at":' .. now ..
     ',"by":' .. cjson.encode(by) .. ',"reason":' .. cjson.encode(comment) .. '}')
-  alarm_load(a)
-  alarm_journal(now, kind, a, by, comment)
   alarm_mark(a)
   save(a)
   return { 'OK', a.status }
@@ -151,9 +152,11 @@ end
 
 if op == 'unshelve' or op == 'in_service' then
   if not (op == 'unshelve' and a.shelved or op == 'in_service' and a.out) then return { 'SAME', a.status } end
-  a.shelved, a.out, a.till = false, false, ''
-  redis.call('HDEL', P .. 'alarm:shelved', a.name)
-  alarm_resume(now, a, op == 'unshelve' and 'unshelved' or 'in_service', by, comment)
+  if op == 'unshelve' then
+    alarm_resume(now, a, 'shelved', 'unshelved', by, comment)
+  else
+    alarm_resume(now, a, 'out', 'in_service', by, comment)
+  end
   save(a)
   return { 'OK', a.status }
 end

@@ -15,12 +15,11 @@ if refusal then return refusal end
 local now, report = now_ms(ARGV[1]), { 'OK', '', '' }
 local done, more = alarm_due(now, 200, report)
 report[2], report[3] = string.format('%d', done), more and '1' or '0'
-for i = 3, #ARGV do
-  local channel = ARGV[i]
-  local rules, ids = redis.call('HKEYS', P .. 'alarm:rules:channel:' .. channel), {}
-  for _, id in ipairs(rules) do ids[#ids + 1] = id end
+local function tick_channel(channel)
+  local ids = redis.call('HKEYS', P .. 'alarm:rules:channel:' .. channel)
+  if #ids == 0 then return end
   table.sort(ids)
-  local x = #ids > 0 and alarm_input('channel', channel)
+  local x = alarm_input('channel', channel)
   for _, id in ipairs(ids) do
     local name = 'channel:' .. channel .. ':' .. id
     local state = alarm_state(name)
@@ -30,5 +29,10 @@ for i = 3, #ARGV do
       if not ok then report[#report + 1] = alarm_error(name, err) end
     end
   end
+end
+
+for i = 3, #ARGV do -- a channel that cannot be looked at costs no other one
+  local ok, err = pcall(tick_channel, ARGV[i])
+  if not ok then report[#report + 1] = alarm_error('of channel ' .. ARGV[i], err) end
 end
 return report

@@ -18,6 +18,12 @@ local function alarm_last(model, point)
   return '0.000000'
 end
 
+-- First what may fail: no alarm is open of which the journal does not know.
+local function alarm_open(now, a)
+  redis.call('SADD', P .. 'alarm:active', a.id)
+  alarm_to(now, 'raised', a, 'active')
+end
+
 -- A condition that is in alarm from now on: a new record, or the open one again.
 local function alarm_raise(now, a)
   local r = a.r
@@ -31,12 +37,9 @@ local function alarm_raise(now, a)
     a.id = string.format('%d', redis.call('INCR', P .. 'alarm:counter'))
     a.record = { severity = r.severity, value = a.value or '0.000000', threshold = stored(r.threshold), message = r.message, count = '1' }
     if r.message == '' then a.record.message = alarm_text(r, a.model, a.point, a.record.value, a.said or '') end
-    -- first what may fail, so that it is tried again with the next value and no
-    -- alarm is open of which the journal does not know
-    redis.call('SADD', P .. 'alarm:active', a.id)
-    local ok, err = pcall(alarm_to, now, 'raised', a, 'active')
-    if not ok then
-      redis.call('SREM', P .. 'alarm:active', a.id)
+    local ok, err = pcall(alarm_open, now, a)
+    if not ok then -- it is tried again
+      redis.pcall('SREM', P .. 'alarm:active', a.id)
       a.id, a.record = '', nil
       error(err, 0)
     end
@@ -81,13 +84,22 @@ local function alarm_clear(now, a)
   if a.status == 'closed' then alarm_end(now, a) end
 end
 
--- A suppression that has ended, or changed: whoever is to be told is told, and an
--- alarm that stands is unacknowledged again.
-local function alarm_resume(now, a, transition, by, comment)
-  local told = alarm_load(a) and alarm_suppression(a) == '' and alarm_in(a)
-  if told then a.status = 'active' end
-  alarm_journal(now, transition, a, by, comment)
-  if a.id == '' then return end
+-- Ends a suppression (flag: shelved, out or design), if the journal takes it:
+-- whoever is to be told is told, and an alarm that stands is unacknowledged again.
+local function alarm_resume(now, a, flag, transition, by, comment)
+  local open = alarm_load(a)
+  a[flag] = false
+  local told = open and alarm_suppression(a) == '' and alarm_in(a)
+  local ok, err = pcall(alarm_to, now, transition, a, told and 'active' or a.status, by, comment)
+  if not ok then
+    a[flag] = true
+    error(err, 0)
+  end
+  if flag ~= 'design' then
+    a.till = ''
+    redis.pcall('HDEL', P .. 'alarm:shelved', a.name)
+  end
+  if not open then return end
   alarm_mark(a)
   if told then
     redis.call('HSET', P .. 'alarm:' .. a.id, 'status', 'active')
@@ -98,9 +110,7 @@ end
 -- Ends shelving whose time is over.
 local function alarm_unshelve_late(now, a)
   if not a.shelved or tonumber(a.till) > tonumber(now) then return end
-  a.shelved, a.till = false, ''
-  redis.call('HDEL', P .. 'alarm:shelved', a.name)
-  alarm_resume(now, a, 'unshelved', 'system', 'the time of shelving is over')
+  alarm_resume(now, a, 'shelved', 'unshelved', 'system', 'the time of shelving is over')
 end
 
 -- Whether the rule counts at all. While nobody knows, as before.
@@ -114,17 +124,22 @@ local function alarm_enabled(now, a)
     if v then design = not compare(v, e.operator, e.threshold) end
   end
   if design == a.design then return end
-  a.design = design
-  if design then
-    if a.id ~= '' and alarm_load(a) then
-      alarm_journal(now, 'suppressed', a)
-      alarm_mark(a)
-    end
-    a.edges = {}
-  else
+  if not design then
+    if a.id ~= '' then alarm_resume(now, a, 'design', 'unsuppressed') end
+    a.design = false
     if a.met and not alarm_in(a) then a.since = now end -- the delay counts from here
-    if a.id ~= '' then alarm_resume(now, a, 'unsuppressed') end
+    return
   end
+  a.design = true
+  if a.id ~= '' then
+    local ok, err = pcall(alarm_journal, now, 'suppressed', a)
+    if not ok then
+      a.design = false
+      error(err, 0)
+    end
+    alarm_mark(a)
+  end
+  a.edges = {}
 end
 
 -- What the rule says of the input: true, false, or nil for as before. The second
@@ -279,6 +294,22 @@ local function alarm_check(now, model, point, x, report)
   end
 end
 
+-- A rule whose timer has been taken. Where it cannot be judged, its state or its
+-- rule being another program's, it is tried again a second later.
+local function alarm_fire(now, member, report)
+  local model, point, rule = string.match(member, '^alarm:([^:]*):([^:]*):(.+)$')
+  if not model then
+    report[#report + 1] = 'timer "' .. member .. '" is of nobody and was taken away'
+    return
+  end
+  local name = model .. ':' .. point .. ':' .. rule
+  local ok, err = pcall(alarm_judge, now, model, point, rule, nil, alarm_state(name), true)
+  if not ok then
+    report[#report + 1] = alarm_error(name, err)
+    redis.call('ZADD', P .. 'timers', 'NX', ms(tonumber(now) + 1000), member)
+  end
+end
+
 -- The rules whose time has come, at most so many: delays that are over, shelving
 -- that ends, rules that have changed. Returns how many, and whether there are more.
 local function alarm_due(now, most, report)
@@ -288,17 +319,15 @@ local function alarm_due(now, most, report)
     report[#report + 1] = 'timers: ' .. list.err
     return 0, false
   end
+  if #list == 0 then return 0, false end
+  local states = redis.pcall('HLEN', P .. 'alarm:state')
+  if type(states) == 'table' then -- of another type: the timers wait for it
+    report[#report + 1] = 'alarm:state: ' .. states.err
+    return 0, false
+  end
   for i = 1, math.min(#list, most) do
-    local member = list[i]
-    redis.call('ZREM', timers, member)
-    local model, point, rule = string.match(member, '^alarm:([^:]*):([^:]*):(.+)$')
-    if not model then
-      report[#report + 1] = 'timer "' .. member .. '" is of nobody and was taken away'
-    else
-      local name = model .. ':' .. point .. ':' .. rule
-      local ok, err = pcall(alarm_judge, now, model, point, rule, nil, alarm_state(name), true)
-      if not ok then report[#report + 1] = alarm_error(name, err) end
-    end
+    redis.call('ZREM', timers, list[i])
+    alarm_fire(now, list[i], report)
   end
   return math.min(#list, most), #list > most
 end

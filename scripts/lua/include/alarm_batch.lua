@@ -24,15 +24,17 @@ local function alarm_moves(value, v, op, limit, hysteresis, met, memory)
   if op == 'rate' then
     local allowed, window = string.match(limit, '^([^:]*):(%d+)$')
     local from, since = string.match(memory, '^([^:]+):(%d*)$')
+    allowed, from = tonumber(allowed), tonumber(from)
     if not allowed or not from then return true end
-    if since == '' then return v ~= tonumber(from) end
-    return not met and math.abs(v - tonumber(from)) > tonumber(allowed) * tonumber(window) / 1000
+    if since == '' then return v ~= from end
+    return not met and math.abs(v - from) > allowed * tonumber(window) / 1000
   end
   if op == 'deviation' then
     local allowed, model, point = string.match(limit, '^([^:]*):([^:]*):([^:]*)$')
-    local other = model and point_value(model, point)
-    if not other then return true end
-    return (apart(v, other) > moved(tonumber(allowed), met and -hysteresis or 0)) ~= met
+    local ok, other = pcall(point_value, model, point)
+    allowed = tonumber(allowed)
+    if not ok or not other or not allowed then return true end
+    return (apart(v, other) > moved(allowed, met and -hysteresis or 0)) ~= met
   end
   return true
 end

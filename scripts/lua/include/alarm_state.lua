@@ -46,13 +46,16 @@ local function alarm_at(model, point, rule, text)
   end
   local function has(flag) return string.find(flags, flag, 1, true) ~= nil end
   a.met, a.due, a.quality, a.id, a.status, a.since = met == '1', due, quality, id, status, since
-  a.shelved, a.out, a.design, a.chatter, a.till = has('s'), has('o'), has('d'), has('c'), until_
+  a.shelved, a.out, a.design, a.chatter, a.till = has('s') and until_ ~= '', has('o'), has('d'), has('c'), until_
   a.edges, a.raises, a.memory, a.timed = times_of(edges), times_of(raises), memory, due
   if id == '' then a.status = 'normal' end
   return a
 end
 
-local function alarm_state(name) return redis.call('HGET', P .. 'alarm:state', name) end
+local function alarm_state(name)
+  local text = redis.call('HGET', P .. 'alarm:state', name)
+  return text
+end
 
 local function alarm_sooner(a, due)
   if a.due == '' or due < tonumber(a.due) then a.due = ms(due) end
@@ -175,8 +178,8 @@ local function alarm_end(now, a)
   redis.pcall('SREM', P .. 'alarm:active', id)
   redis.call('HSET', P .. 'alarm:' .. id, 'closed_at', now)
   redis.call('EXPIRE', P .. 'alarm:' .. id, ALARM_KEPT)
-  redis.call('ZADD', closed, now, id)
-  local over = redis.call('ZCARD', closed) - ALARM_CLOSED
+  local added = redis.pcall('ZADD', closed, now, id) -- a list of another program's is no reason to stay open
+  local over = type(added) == 'number' and redis.call('ZCARD', closed) - ALARM_CLOSED or 0
   if over > 0 then
     for _, old in ipairs(redis.call('ZRANGE', closed, 0, math.min(over, 100) - 1)) do
       redis.call('DEL', P .. 'alarm:' .. old)

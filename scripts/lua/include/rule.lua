@@ -58,8 +58,9 @@ local function rule_act(now, id, n, a, report)
     if alarm.id == '' or not alarm_load(alarm) then
       alarm.value = '1.000000'
       alarm.r = { op = '', threshold = 0, high = 0, severity = rule_text(a, 'severity', 'medium'), message = rule_text(a, 'message', 'rule ' .. id) }
-      alarm_raise(now, alarm)
-      alarm_save(alarm)
+      local ok, err = pcall(alarm_raise, now, alarm)
+      alarm_save(alarm) -- also where it was raised and only the telling failed
+      if not ok then error(err, 0) end
     end
   elseif kind == 'notification' then
     notify({ type = 'notification', rule_id = id, severity = rule_text(a, 'severity', 'medium'),
