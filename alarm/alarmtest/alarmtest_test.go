@@ -23,8 +23,9 @@ import (
 // topics are the files that document what alarms do, each by what it covers.
 var topics = []string{"comparisons", "conditions", "counts", "delays", "design", "floods", "lifecycle", "quality", "rules", "shelving"}
 
-// TestFiles runs them on every store. As the engine leaves out what did not change,
-// and must come to the same, they run that way as well.
+// TestFiles runs them on every store, and with the same logic in Go instead of Lua. As
+// the engine leaves out what did not change, and must come to the same, they run that
+// way as well.
 func TestFiles(t *testing.T) {
 	t.Parallel()
 	seen := &coverage{seen: map[string]bool{}}
@@ -32,23 +33,25 @@ func TestFiles(t *testing.T) {
 		for _, topic := range topics {
 			t.Run(topic, func(t *testing.T) {
 				t.Parallel()
-				runTopic(t, topic, storetest.Embedded(t), false, seen)
+				runTopic(t, topic, storetest.Embedded(t), scripts.SyncLua, false, seen)
 			})
 		}
 	})
-	t.Run("redis", func(t *testing.T) {
-		url := storetest.Redis(t)
-		for _, topic := range topics {
-			t.Run(topic, func(t *testing.T) {
-				t.Parallel()
-				runTopic(t, topic, storetest.Client(t, url), true, seen)
-			})
-		}
-	})
+	for _, mode := range []scripts.SyncMode{scripts.SyncLua, scripts.SyncDirect, scripts.SyncShadow} {
+		t.Run("redis "+string(mode), func(t *testing.T) {
+			url := storetest.Redis(t)
+			for _, topic := range topics {
+				t.Run(topic, func(t *testing.T) {
+					t.Parallel()
+					runTopic(t, topic, storetest.Client(t, url), mode, true, seen)
+				})
+			}
+		})
+	}
 	seen.check(t)
 }
 
-func runTopic(t *testing.T, topic string, client redis.UniversalClient, changed bool, seen *coverage) {
+func runTopic(t *testing.T, topic string, client redis.UniversalClient, mode scripts.SyncMode, changed bool, seen *coverage) {
 	name := filepath.Join("testdata", topic+".alarmtest")
 	text, err := os.ReadFile(name)
 	require.NoError(t, err)
@@ -57,8 +60,11 @@ func runTopic(t *testing.T, topic string, client redis.UniversalClient, changed 
 	var planes []*scripts.Plane
 	results, err := f.Run(t.Context(), alarmtest.Options{Changed: changed, Open: func(now func() time.Time) (*scripts.Plane, error) {
 		p, err := scripts.New(client, scripts.Options{Site: storetest.Site(t), Now: now, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			return nil, err
+		}
 		planes = append(planes, p)
-		return p, err
+		return p, errors.Join(p.Prepare(t.Context()), p.SetInitialSyncModes(t.Context(), map[string]scripts.SyncMode{"*": mode}))
 	}})
 	require.NoError(t, err)
 	require.Len(t, results, len(f.Tests()))
@@ -69,6 +75,7 @@ func runTopic(t *testing.T, topic string, client redis.UniversalClient, changed 
 	}
 	for _, p := range planes {
 		seen.add(t, p)
+		require.Zero(t, p.ShadowStats().Differences)
 	}
 }
 
