@@ -26,9 +26,6 @@ type fact struct {
 	more map[string]string // of what is: what counts only where it is expected
 }
 
-// headWords is how many words a line begins with.
-var headWords = map[string]int{"eval": 3, "journal": 3, "notified": 4, "problems": 1}
-
 // The keys of the lines, in the order in which they are shown. Those that always
 // count are 0 or nothing where they are not expected.
 var keyOrder = []string{"count", "status", "suppression", "quality", "chattering", "until", "reason", "suppressed_by",

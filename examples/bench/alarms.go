@@ -34,11 +34,18 @@ type alarmFigures struct {
 	// Load is half of the points a second that were reached with a rule on every
 	// point, under which the latency was measured.
 	Load    float64      `json:"load_points_per_second"`
+	Rules   alarmLatency `json:"latency"`
+	Without alarmLatency `json:"latency_without_rules"` // on the points of the load
+	Floods  []flood      `json:"floods"`
+}
+
+// alarmLatency is how long samples take to OnAlarm, and what became of the load
+// beside them.
+type alarmLatency struct {
 	Stored  float64      `json:"stored_points_per_second"`
 	Waiting int64        `json:"waiting"`
 	Lost    int64        `json:"lost"`
 	Latency distribution `json:"sample_to_on_alarm_ms"`
-	Floods  []flood      `json:"floods"`
 }
 
 // flood is one time that every point of the site came into alarm at once.
@@ -98,7 +105,11 @@ func (b *bench) alarmsOn(ctx context.Context, client redis.UniversalClient, stor
 	}
 	f.compare()
 	f.Load = f.Costs.get(wayNormalIn).Points.Median / 2
-	if err := b.alarmLatency(ctx, store, f); err != nil {
+	rule := model.AlarmRule{Operator: model.Above, Threshold: alarmThreshold}
+	if f.Without, err = b.alarmLatency(ctx, store, f.Load, b.withRules(b.channels, rule)); err != nil {
+		return err
+	}
+	if f.Rules, err = b.alarmLatency(ctx, store, f.Load, b.withRules(0, rule)); err != nil {
 		return err
 	}
 	f.Floods, err = b.alarmFloods(ctx, store)
@@ -157,6 +168,9 @@ func (b *bench) alarmCosts(ctx context.Context, client redis.UniversalClient, cp
 				return nil, err
 			}
 		}
+		if err := settle(ctx, p); err != nil {
+			return nil, err
+		}
 		all, err := newBatches(ctx, p, d)
 		if err != nil {
 			return nil, err
@@ -170,6 +184,18 @@ func (b *bench) alarmCosts(ctx context.Context, client redis.UniversalClient, cp
 		ways = append(ways, all.way(x.name))
 	}
 	return b.rounds(ctx, ways, b.slice(), cpu)
+}
+
+// settle has the rules judged that were just defined, as an engine does: batches
+// would do it otherwise.
+func settle(ctx context.Context, p *scripts.Plane) error {
+	for more := true; more; {
+		var err error
+		if more, _, err = p.AlarmTick(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // standing raises an alarm of a point of its own.
@@ -209,17 +235,18 @@ func (f *alarmFigures) compare() {
 	}
 }
 
-// alarmLatency probes a whole engine with a rule on every point, at half of its
-// maximum.
-func (b *bench) alarmLatency(ctx context.Context, store scripts.StoreConfig, f *alarmFigures) (err error) {
-	d := b.withRules(0, model.AlarmRule{Operator: model.Above, Threshold: alarmThreshold})
-	b.say("alarms: latency at %.0f points/s with %d rules …", f.Load, len(d.alarms))
-	l, err := b.startEngine(ctx, store, d, "-alarms-engine", 0)
+// alarmLatency probes a whole engine beside a load on these points.
+func (b *bench) alarmLatency(ctx context.Context, store scripts.StoreConfig, load float64, d *definitions) (f alarmLatency, err error) {
+	b.say("alarms: latency at %.0f points/s with %d rules …", load, len(d.alarms))
+	l, err := b.startEngine(ctx, store, d, fmt.Sprintf("-alarms-engine%d", len(d.alarms)), 0)
 	if err != nil {
-		return err
+		return f, err
 	}
 	defer func() { err = errors.Join(err, l.stop(ctx)) }()
-	return l.under(ctx, f.Load, func() error {
+	if err := rest(ctx, len(d.alarms)+probePoints); err != nil {
+		return f, err
+	}
+	err = l.under(ctx, load, func() error {
 		limit := latencyTime * b.slice()
 		if _, err := l.probeAlarms(ctx, b.probes/20+1, time.Now().Add(limit/20)); err != nil {
 			return err
@@ -237,6 +264,17 @@ func (b *bench) alarmLatency(ctx context.Context, store scripts.StoreConfig, f *
 		f.Stored, f.Lost, f.Waiting = float64(stored-before)/took, gone-lost, max(0, samples-stored-gone)
 		return err
 	})
+	return f, err
+}
+
+// rest gives an engine that has just started the time to judge so many rules that
+// were not there before.
+func rest(ctx context.Context, rules int) error {
+	select {
+	case <-time.After(time.Duration(rules) * time.Second / 2000):
+	case <-ctx.Done():
+	}
+	return ctx.Err()
 }
 
 // alarmFloods lets every point come into alarm at once, several times: each time all
@@ -276,6 +314,9 @@ func (b *bench) alarmFloods(ctx context.Context, store scripts.StoreConfig) (lis
 		defer cancel()
 		err = errors.Join(err, engine.Stop(stopping))
 	}()
+	if err := rest(ctx, len(d.alarms)); err != nil {
+		return nil, err
+	}
 	size := int64(len(d.alarms))
 	until := func(n *atomic.Int64, want int64) error {
 		limited, cancel := context.WithTimeout(ctx, floodTime)
@@ -389,18 +430,27 @@ func (r *alarmReport) text(b *bytes.Buffer, rounds int) {
 				fmt.Fprintf(w, "%s\t%s\t%s\n", x.Name, x.figure.format("%.2f"), x.verdicts())
 			}
 		})
-		l := s.f.Latency
-		fmt.Fprintf(b, "sample → OnAlarm at %.0f points/s: p50 %.2f ms, p99 %.2f, most %.2f of %d; %s; stored %.0f points/s, waiting %d, lost %d\n",
-			s.f.Load, l.P50, l.P99, l.Max, l.Probes, verdict("aim p99 <", aimLatency, l.P99, l.P99 < aimLatency && l.Failed == 0), s.f.Stored, s.f.Waiting, s.f.Lost)
-		if l.Failed > 0 {
-			fmt.Fprintf(b, "%d FAILED: %s\n", l.Failed, l.Failure)
-		}
+		fmt.Fprintf(b, "sample → OnAlarm at %.0f points/s\n", s.f.Load)
+		s.f.Without.text(b, "no rules on these points", false)
+		s.f.Rules.text(b, "a rule on each", true)
 		for i, x := range s.f.Floods {
 			took := max(x.Seen, x.Journalled)
 			fmt.Fprintf(b, "%d alarms at once, %d: seen by OnAlarm after %.2f s%s; %s; cleared after %.2f s\n  memory before, while they stand, after: %s\n",
 				x.Alarms, i+1, x.Seen, map[bool]string{true: fmt.Sprintf(", journalled after %.2f s", x.Journalled)}[s.redis],
 				verdict("aim <", aimFlood, took, took < aimFlood), x.Cleared, x.memory(s.redis))
 		}
+	}
+}
+
+func (l alarmLatency) text(b *bytes.Buffer, name string, judged bool) {
+	d, word := l.Latency, ""
+	if judged {
+		word = "; " + verdict("aim p99 <", aimLatency, d.P99, d.P99 < aimLatency && d.Failed == 0)
+	}
+	fmt.Fprintf(b, "  %s: p50 %.2f ms, p99 %.2f, most %.2f of %d; stored %.0f points/s, waiting %d, lost %d%s\n",
+		name, d.P50, d.P99, d.Max, d.Probes, l.Stored, l.Waiting, l.Lost, word)
+	if d.Failed > 0 {
+		fmt.Fprintf(b, "  %d FAILED: %s\n", d.Failed, d.Failure)
 	}
 }
 

@@ -101,8 +101,10 @@ func TestAlarms(t *testing.T) {
 			require.Positive(t, row.Points.Median, row.Way)
 		}
 		require.Len(t, f.Ratios, 5)
-		require.Positive(t, f.Latency.Probes)
-		require.Empty(t, f.Latency.Failure)
+		for _, l := range []alarmLatency{f.Rules, f.Without} {
+			require.Positive(t, l.Latency.Probes)
+			require.Empty(t, l.Latency.Failure)
+		}
 		require.NotEmpty(t, f.Floods)
 		for _, x := range f.Floods {
 			require.Equal(t, pointsPerChannel, x.Alarms)
