@@ -20,7 +20,6 @@ type check struct {
 // fact is one line of what is expected, or of what is. The head is in order, such
 // as rule, status and value; the keys follow it.
 type fact struct {
-	line int
 	head []string
 	keys map[string]string
 	more map[string]string // of what is: what counts only where it is expected
@@ -46,11 +45,11 @@ var (
 )
 
 // expect reads an indented line.
-func (c *check) expect(line int, words []word) error {
+func (c *check) expect(words []word) error {
 	if len(words) == 1 && words[0].text == "none" && !words[0].quoted {
 		return nil
 	}
-	f := fact{line: line, keys: map[string]string{}}
+	f := fact{keys: map[string]string{}}
 	if c.kind == "problems" {
 		var parts []string
 		for _, w := range words {

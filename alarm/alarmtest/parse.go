@@ -144,7 +144,7 @@ func (p *parser) parse(line string) error {
 		if p.check == nil {
 			return errors.New("an indented line belongs to eval, journal, notified or problems")
 		}
-		return p.check.expect(p.line, words)
+		return p.check.expect(words)
 	}
 	p.check = nil
 	statement, args := words[0].text, words[1:]
