@@ -211,7 +211,10 @@ func (r *run) alarmJournal(now, transition string, a *alarm, by, comment string)
 		args = append(args, "device_time", a.device)
 	}
 	r.call(args...)
-	r.call("PUBLISH", r.key("alarm:journal"), a.id)
+	if !r.hinted { // once a call: whoever is told reads on to the end
+		r.hinted = true
+		r.call("PUBLISH", r.key("alarm:journal"), a.id)
+	}
 	a.moves = append(a.moves, transition)
 }
 
@@ -231,9 +234,13 @@ func (r *run) alarmTo(now, transition string, a *alarm, status, by, comment stri
 	rethrow(func() { r.alarmJournal(now, transition, a, by, comment) }, func() { a.status = before })
 }
 
-// alarmNotify hands a transition to whoever sends notifications.
-func (r *run) alarmNotify(now, transition string, a *alarm, by string) {
-	n := r.integer("HINCRBY", r.key("alarm:", a.id), "notified", "1")
+// alarmNotify hands a transition to whoever sends notifications. first says that
+// the record is new, and counts this one already.
+func (r *run) alarmNotify(now, transition string, a *alarm, by string, first bool) {
+	n := int64(1)
+	if !first {
+		n = r.integer("HINCRBY", r.key("alarm:", a.id), "notified", "1")
+	}
 	operator := ""
 	if a.r != nil {
 		operator = a.r.op
