@@ -86,6 +86,13 @@ func withFD(f *os.File, fn func(fd int) error) error {
 	return err
 }
 
+// Close gives the line back at once: a program that this process is starting has
+// the descriptor too until it runs, and with it would keep the lock.
+func (c *serialConn) Close() error {
+	_ = withFD(c.File, func(fd int) error { return syscall.Flock(fd, syscall.LOCK_UN) })
+	return c.File.Close()
+}
+
 // LocalAddr implements net.Conn.
 func (c *serialConn) LocalAddr() net.Addr { return serialAddr(c.Name()) }
 
