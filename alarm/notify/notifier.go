@@ -151,6 +151,8 @@ func (n *Notifier) Test(ctx context.Context, target string) error {
 	now := n.clock.Now()
 	m := Message{ID: fmt.Sprintf("test-%s-%d", target, now.UnixMilli()), Type: TypeTest, Severity: model.Low, Message: texts[t.cfg.Language].testText,
 		Time: now, Language: t.cfg.Language}
+	ctx, cancel := context.WithTimeout(ctx, t.cfg.Timeout) // a test that has longer than messages have says nothing
+	defer cancel()
 	if err := t.send(ctx, m); err != nil {
 		return fmt.Errorf("target %s: %w: %w", target, ErrNotDelivered, err)
 	}
@@ -226,7 +228,7 @@ func (n *Notifier) RetryDead(ctx context.Context, ids ...string) (int, error) {
 		w := work{Target: d.Target, Language: Language(d.Language), Created: now.UnixMilli(), Due: now.UnixMilli(), Message: d.Message}
 		id := workID(m, d.Target)
 		c.Put[id], c.Revive = w.text(), append(c.Revive, stored)
-		add = append(add, placed{t, newItem(id, w, m)})
+		add = append(add, placed{t, newItem(id, w, m, now)})
 	})
 	if err != nil {
 		return 0, err
