@@ -16,6 +16,9 @@ import (
 func (h *Handler) alarmRules(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := limited(r)
 	defer cancel()
+	if err := parameters(r.URL.Query(), "model"); err != nil {
+		return err
+	}
 	modelID := r.URL.Query().Get("model")
 	if modelID != "" {
 		if err := model.CheckID("model", modelID); err != nil {
