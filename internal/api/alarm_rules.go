@@ -166,6 +166,9 @@ func readRule(w http.ResponseWriter, r *http.Request, named model.AlarmRule) (mo
 	if err := readEnable(enable, &rule); err != nil {
 		return rule, err
 	}
+	if !model.PlainText(rule.Message, 500) {
+		return rule, problemf(http.StatusBadRequest, `field "message" is plain text of at most 500 bytes`)
+	}
 	rule = rule.WithDefaults()
 	return rule, ruleProblem(rule.Validate())
 }
