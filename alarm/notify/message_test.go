@@ -65,6 +65,14 @@ func TestItemsGoEvenly(t *testing.T) {
 	}
 }
 
+func TestRoutesLeadToTargets(t *testing.T) {
+	t.Parallel()
+	c := Config{Routes: []Route{{Targets: []string{"a"}}, {Targets: []string{"a"}, Escalate: []Escalation{{Targets: []string{"b"}}}}}}
+	require.True(t, c.leads("a"))
+	require.True(t, c.leads("b"))
+	require.False(t, c.leads("c"))
+}
+
 func FuzzParseMessage(f *testing.F) {
 	f.Add(`{"type":"alarm","alarm_id":"1","value":"61.200000","timestamp":"1767225600000","severity":"high"}`)
 	f.Add(`{"type":"notification","message":"a","value":1e3,"threshold":"0x10","severity":"odd","other":[{}]}`)

@@ -109,6 +109,11 @@ func (n *Notifier) Run(ctx context.Context, plane *scripts.Plane, id string) {
 	n.mu.Lock()
 	n.plane, n.store = plane, plane.NotificationSender(id, n.o.Lease)
 	n.mu.Unlock()
+	for _, t := range n.targets {
+		if !n.cfg.leads(t.cfg.ID) {
+			t.log.Warn("no route leads to this target of notifications: it gets tests alone")
+		}
+	}
 	var work sync.WaitGroup
 	for _, t := range n.targets {
 		work.Go(func() { t.run(ctx) })
