@@ -40,6 +40,7 @@ var arrows = map[string][]string{
 	"alarm/notify/text":            {"alarm/notify", "model"},
 	"alarm/notify/webhook":         {"alarm/notify", "model"},
 	"alarm/notify/all":             {"alarm/notify", "alarm/notify/exec", "alarm/notify/mqtt", "alarm/notify/smtp", "alarm/notify/text", "alarm/notify/webhook"},
+	"alarm/alarmtest":              {"scripts", "model"},
 	"rule":                         {"scripts", "model", "internal/follow"},
 	"internal/follow":              {},
 	"internal/licences":            {},
@@ -60,6 +61,7 @@ var onlyHere = map[string]string{
 	"github.com/goburrow/modbus":      "channel/modbus",
 	"github.com/goburrow/serial":      "channel/modbus",
 	"github.com/wneessen/go-mail":     "alarm/notify/smtp",
+	"github.com/eclipse/paho":         "alarm/notify/mqtt",
 	"text/template":                   "alarm/notify/text", // 6 MB of firmware
 	"html/template":                   "none",
 	"github.com/coder/websocket":      "internal/api",
