@@ -216,8 +216,8 @@ func (d *distribution) put(id string, w work, m Message) {
 			return
 		}
 		victim := t.oldest(func(v *item) bool { return !v.busy && !d.removed[v] })
-		if victim == nil {
-			return
+		if victim == nil || i.escalation && victim.rank == critical && !victim.escalation {
+			return // an escalation may never have to be sent: it takes no other's place
 		}
 		d.drop(t, victim)
 		d.fresh[t]--

@@ -530,6 +530,39 @@ func TestTooManyWait(t *testing.T) {
 	require.EqualValues(t, n-5000, b.status().Dropped)
 }
 
+// Escalations give way to what is to be sent now.
+func TestTooManyEscalationsWait(t *testing.T) {
+	t.Parallel()
+	in := &inbox{}
+	in.answers(func(notify.Message) error { return errors.New("down") })
+	cfg := one(in)
+	cfg.Routes[0].Escalate = []notify.Escalation{{After: 10 * time.Minute, Targets: []string{"ops"}}}
+	b := newBench(t, storetest.Embedded(t), cfg)
+	const alarms = 3000
+	for n := 0; n < alarms; {
+		var texts []any
+		for range 100 {
+			n++
+			texts = append(texts, alarmText(fmt.Sprintf("%d-1", n), "severity", "critical"))
+		}
+		require.NoError(t, b.client.LPush(t.Context(), b.key("notification:queue"), texts...).Err())
+	}
+	b.n.Wake()
+	eventually(t, "all are distributed", func() bool {
+		s := b.status()
+		return s.Queue == 0 && len(s.Targets) == 1 && s.Targets[0].Dropped == 2*alarms-5000
+	})
+	ids, err := b.client.HKeys(t.Context(), b.key("notification:work:one")).Result()
+	require.NoError(t, err)
+	now := 0
+	for _, id := range ids {
+		if !strings.HasPrefix(id, "escalation|") {
+			now++
+		}
+	}
+	require.Equal(t, alarms, now)
+}
+
 func TestEscalation(t *testing.T) {
 	t.Parallel()
 	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {

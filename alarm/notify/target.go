@@ -53,15 +53,27 @@ func pauseAfter(failures int, most time.Duration) time.Duration {
 	return d/2 + rand.N(d/2+1)
 }
 
-// oldest returns the oldest of the least urgent of those that ok allows.
+// oldest returns the oldest of the least urgent of those that ok allows, among them
+// first what may never have to be sent.
 func (t *target) oldest(ok func(*item) bool) *item {
 	var found *item
 	for _, i := range t.items {
-		if ok(i) && (found == nil || cmp.Or(cmp.Compare(i.rank, found.rank), cmp.Compare(i.seq, found.seq)) < 0) {
+		if ok(i) && (found == nil || cmp.Or(cmp.Compare(i.rank, found.rank), boolCompare(found.escalation, i.escalation), cmp.Compare(i.seq, found.seq)) < 0) {
 			found = i
 		}
 	}
 	return found
+}
+
+// boolCompare orders false before true.
+func boolCompare(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
 }
 
 func (t *target) run(ctx context.Context) {

@@ -200,7 +200,7 @@ func TestAcknowledgeMany(t *testing.T) {
 		`{"all":true,"model":"meter"}`:                `{"acknowledged":0}`,
 		`{}`:                                          "either", `{"all":false}`: "either", `{"all":true,"ids":["1"]}`: "either", `{"ids":[]}`: "either",
 		`{"ids":["1"],"model":"pv"}`: `go with`,
-		`{"all":true,"severity":""}`: "want low, medium, high or critical", `{"all":true,"model":""}`: `field \"model\": id`,
+		`{"all":true,"severity":""}`: "want low, medium, high or critical", `{"all":true,"model":""}`: `field \"model\": the id is empty`,
 		`{"all":true,"severity":"worst"}`:   "want low, medium, high or critical",
 		`{"all":true,"model":"a b"}`:        `field \"model\": id`,
 		`{"ids":["a b"]}`:                   "alarm: id",
