@@ -142,7 +142,7 @@ func JournalPosition(s string) bool {
 
 // alarmID reports whether s is a decimal number of at most 19 digits.
 func alarmID(s string) bool {
-	return s != "" && len(s) <= 19 && !strings.ContainsFunc(s, func(r rune) bool { return r < '0' || r > '9' })
+	return s != "" && len(s) <= 19 && (s[0] != '0' || s == "0") && !strings.ContainsFunc(s, func(r rune) bool { return r < '0' || r > '9' })
 }
 
 func checkWhose(modelID, point, rule string) error {

@@ -50,6 +50,7 @@ func TestAlarmQuery(t *testing.T) {
 		`point`:              {Point: "a|b"},
 		`rule`:               {Rule: " "},
 		`after "x"`:          {After: "x"},
+		`after "01"`:         {After: "01"},
 		`limit 1001`:         {Limit: 1001},
 		`limit -1`:           {Limit: -1},
 		`to `:                {From: raised, To: raised},

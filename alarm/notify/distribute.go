@@ -3,6 +3,7 @@ package notify
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/voltageems/voltage/model"
@@ -103,7 +104,7 @@ func (n *Notifier) load(ctx context.Context) error {
 			c.Done = append(c.Done, id)
 			c.Dead = append(c.Dead, deadLetter(now, w.Target, "there is no such target any more", w.Attempts, w.Language, w.Message))
 		default:
-			add = append(add, placed{t, newItem(id, w, m)})
+			add = append(add, placed{t, newItem(id, w, m, now)})
 		}
 	})
 	if err != nil {
@@ -201,10 +202,11 @@ var waiting = [4]int{1000, 1500, 2000, 5000}
 // put adds work, unless it is there, or too much waits for the target.
 func (d *distribution) put(id string, w work, m Message) {
 	t := d.n.byID[w.Target]
-	i := newItem(id, w, m)
+	i := newItem(id, w, m, d.now)
 	d.n.mu.Lock()
 	defer d.n.mu.Unlock()
-	if _, twice := d.c.Put[id]; twice || t.items[id] != nil {
+	old := t.items[id]
+	if _, twice := d.c.Put[id]; twice || old != nil && !d.removed[old] {
 		return
 	}
 	if total := len(t.items) + d.fresh[t]; total >= waiting[i.rank] {
@@ -214,11 +216,14 @@ func (d *distribution) put(id string, w work, m Message) {
 			return
 		}
 		victim := t.oldest(func(v *item) bool { return !v.busy && !d.removed[v] })
-		if victim == nil {
-			return
+		if victim == nil || i.escalation && victim.rank == critical && !victim.escalation {
+			return // an escalation may never have to be sent: it takes no other's place
 		}
 		d.drop(t, victim)
 		d.fresh[t]--
+	}
+	if old != nil { // taken away a moment ago, and here again: it is replaced
+		d.c.Done = slices.DeleteFunc(d.c.Done, func(done string) bool { return done == id })
 	}
 	d.fresh[t]++
 	d.c.Put[id] = w.text()

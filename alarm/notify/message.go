@@ -30,7 +30,11 @@ const (
 const (
 	maxMessage = 64 << 10
 	maxText    = 4 << 10 // of one field
+	maxID      = 200     // of the field id
 )
+
+// maxTime is the last time that JSON can tell in every zone, in Unix milliseconds.
+const maxTime = 253402200000_000
 
 // Language is that of the texts for people.
 type Language string
@@ -111,8 +115,8 @@ func rank(s model.Severity) int {
 const critical = 3
 
 // parseMessage reads a message of the queue. Numbers may be texts, as the scripts
-// write them, and unknown fields are left out. A message without an id gets one
-// that is the same for the same text.
+// write them, and unknown fields are left out. A message without an id, or with
+// one that is no plain text of up to 200 bytes, gets one that is the same for the same text.
 func parseMessage(text string) (Message, error) {
 	if len(text) > maxMessage {
 		return Message{}, fmt.Errorf("%d bytes: at most %d", len(text), maxMessage)
@@ -169,7 +173,7 @@ func parseMessage(text string) (Message, error) {
 	}
 	if at := get("timestamp"); at != "" {
 		ms, err := strconv.ParseInt(at, 10, 64)
-		if err != nil || ms < 0 || ms > 1<<52 {
+		if err != nil || ms < 0 || ms > maxTime {
 			fault = fmt.Errorf("field timestamp: %.40q: want Unix milliseconds", at)
 		} else {
 			m.Time = time.UnixMilli(ms)
@@ -192,7 +196,7 @@ func parseMessage(text string) (Message, error) {
 	if m.Type == TypeAlarm && m.Transition == "" { // as scripts wrote it that told only of these
 		m.Transition = model.TransitionRaised
 	}
-	if m.ID == "" {
+	if m.ID == "" || !model.PlainText(m.ID, maxID) { // it goes into headers
 		sum := sha256.Sum256([]byte(text))
 		m.ID = "x" + hex.EncodeToString(sum[:8])
 	}

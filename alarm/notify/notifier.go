@@ -109,6 +109,11 @@ func (n *Notifier) Run(ctx context.Context, plane *scripts.Plane, id string) {
 	n.mu.Lock()
 	n.plane, n.store = plane, plane.NotificationSender(id, n.o.Lease)
 	n.mu.Unlock()
+	for _, t := range n.targets {
+		if !n.cfg.leads(t.cfg.ID) {
+			t.log.Warn("no route leads to this target of notifications: it gets tests alone")
+		}
+	}
 	var work sync.WaitGroup
 	for _, t := range n.targets {
 		work.Go(func() { t.run(ctx) })
@@ -151,6 +156,8 @@ func (n *Notifier) Test(ctx context.Context, target string) error {
 	now := n.clock.Now()
 	m := Message{ID: fmt.Sprintf("test-%s-%d", target, now.UnixMilli()), Type: TypeTest, Severity: model.Low, Message: texts[t.cfg.Language].testText,
 		Time: now, Language: t.cfg.Language}
+	ctx, cancel := context.WithTimeout(ctx, t.cfg.Timeout) // a test that has longer than messages have says nothing
+	defer cancel()
 	if err := t.send(ctx, m); err != nil {
 		return fmt.Errorf("target %s: %w: %w", target, ErrNotDelivered, err)
 	}
@@ -226,7 +233,7 @@ func (n *Notifier) RetryDead(ctx context.Context, ids ...string) (int, error) {
 		w := work{Target: d.Target, Language: Language(d.Language), Created: now.UnixMilli(), Due: now.UnixMilli(), Message: d.Message}
 		id := workID(m, d.Target)
 		c.Put[id], c.Revive = w.text(), append(c.Revive, stored)
-		add = append(add, placed{t, newItem(id, w, m)})
+		add = append(add, placed{t, newItem(id, w, m, now)})
 	})
 	if err != nil {
 		return 0, err

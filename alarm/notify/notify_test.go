@@ -75,6 +75,16 @@ func (b *inbox) ids() []string {
 	return ids
 }
 
+// slowInbox takes nothing in time.
+type slowInbox struct{}
+
+func (s *slowInbox) factory(notify.Setup) (notify.Sender, error) { return s, nil }
+
+func (s *slowInbox) Send(ctx context.Context, _ notify.Message) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
 // clock is turned by hand. What waits for it is woken when its time has come.
 type clock struct {
 	mu    sync.Mutex
@@ -448,6 +458,47 @@ func TestRate(t *testing.T) {
 	})
 }
 
+// What a target refuses counts like what it takes: a mail may have reached some of
+// its recipients.
+func TestRateOfATargetThatRefuses(t *testing.T) {
+	t.Parallel()
+	in := &inbox{}
+	asked := 0
+	in.answers(func(notify.Message) error {
+		asked++
+		return notify.Permanent(errors.New("no such mailbox"))
+	})
+	cfg := one(in)
+	cfg.Targets[0].Rate = 3
+	b := newBench(t, storetest.Embedded(t), cfg)
+	for i := range 20 {
+		b.push(alarmText(fmt.Sprintf("%d-1", i)))
+	}
+	b.idle(17)
+	b.stop()
+	require.Equal(t, 3, asked)
+}
+
+// An alarm that is acknowledged and active again in the same breath escalates.
+func TestEscalationAfterAnAcknowledgement(t *testing.T) {
+	t.Parallel()
+	client := storetest.Embedded(t)
+	ops, boss := &inbox{}, &inbox{}
+	b := newBench(t, client, notify.Config{Targets: []notify.Target{{ID: "ops", Sender: ops.factory}, {ID: "boss", Sender: boss.factory}},
+		Routes: []notify.Route{{Targets: []string{"ops"}, Escalate: []notify.Escalation{{After: 10 * time.Minute, Targets: []string{"boss"}}}}}})
+	require.NoError(t, client.HSet(t.Context(), b.key("alarm:1"), "id", "1", "model_id", "pcs1", "point_name", "temperature", "status", "active").Err())
+	at := fmt.Sprint(b.clock.Now().UnixMilli())
+	b.push(alarmText("1-1", "timestamp", at))
+	b.idle(1)
+	require.NoError(t, client.LPush(t.Context(), b.key("notification:queue"),
+		alarmText("1-2", "transition", "acknowledged", "status", "acknowledged", "timestamp", at), alarmText("1-3", "transition", "in_service", "timestamp", at)).Err())
+	b.n.Wake()
+	eventually(t, "it is told", func() bool { return slices.Contains(ops.ids(), "1-3") })
+	b.idle(1)
+	b.clock.add(10 * time.Minute)
+	eventually(t, "it escalates", func() bool { return slices.Equal([]string{"1-3-escalation-10m0s"}, boss.ids()) })
+}
+
 // Too many that wait cost the least urgent.
 func TestTooManyWait(t *testing.T) {
 	t.Parallel()
@@ -469,6 +520,7 @@ func TestTooManyWait(t *testing.T) {
 			b.n.Wake()
 		}
 	}
+	b.n.Wake()
 	var s model.Notifications
 	eventually(t, "all are distributed", func() bool {
 		s = b.status()
@@ -476,6 +528,39 @@ func TestTooManyWait(t *testing.T) {
 	})
 	require.Equal(t, map[model.Severity]int{model.Critical: 5000}, s.Targets[0].PendingBySeverity)
 	require.EqualValues(t, n-5000, b.status().Dropped)
+}
+
+// Escalations give way to what is to be sent now.
+func TestTooManyEscalationsWait(t *testing.T) {
+	t.Parallel()
+	in := &inbox{}
+	in.answers(func(notify.Message) error { return errors.New("down") })
+	cfg := one(in)
+	cfg.Routes[0].Escalate = []notify.Escalation{{After: 10 * time.Minute, Targets: []string{"ops"}}}
+	b := newBench(t, storetest.Embedded(t), cfg)
+	const alarms = 3000
+	for n := 0; n < alarms; {
+		var texts []any
+		for range 100 {
+			n++
+			texts = append(texts, alarmText(fmt.Sprintf("%d-1", n), "severity", "critical"))
+		}
+		require.NoError(t, b.client.LPush(t.Context(), b.key("notification:queue"), texts...).Err())
+	}
+	b.n.Wake()
+	eventually(t, "all are distributed", func() bool {
+		s := b.status()
+		return s.Queue == 0 && len(s.Targets) == 1 && s.Targets[0].Dropped == 2*alarms-5000
+	})
+	ids, err := b.client.HKeys(t.Context(), b.key("notification:work:one")).Result()
+	require.NoError(t, err)
+	now := 0
+	for _, id := range ids {
+		if !strings.HasPrefix(id, "escalation|") {
+			now++
+		}
+	}
+	require.Equal(t, alarms, now)
 }
 
 func TestEscalation(t *testing.T) {
@@ -541,6 +626,10 @@ func TestTestNotification(t *testing.T) {
 	require.ErrorIs(t, b.n.Test(t.Context(), "none"), scripts.ErrNotFound)
 	in.answers(func(notify.Message) error { return io.ErrUnexpectedEOF })
 	require.ErrorIs(t, b.n.Test(t.Context(), "ops"), io.ErrUnexpectedEOF)
+	slow := &slowInbox{}
+	cfg := one(in)
+	cfg.Targets[0].Sender, cfg.Targets[0].Timeout = slow.factory, 100*time.Millisecond
+	require.ErrorIs(t, newBench(t, storetest.Embedded(t), cfg).n.Test(t.Context(), "ops"), context.DeadlineExceeded, "a test has the time of a message, no more")
 	in.answers(func(notify.Message) error { panic("boom") })
 	require.ErrorContains(t, b.n.Test(t.Context(), "ops"), "the sender panicked: boom")
 }

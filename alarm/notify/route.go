@@ -33,3 +33,10 @@ func (r Route) matches(m Message) bool {
 func (c Config) knows(kind string) bool {
 	return kind == TypeAlarm || kind == TypeNotification || slices.ContainsFunc(c.Routes, func(r Route) bool { return slices.Contains(r.Types, kind) })
 }
+
+// leads reports whether a route names a target, at once or as an escalation.
+func (c Config) leads(target string) bool {
+	return slices.ContainsFunc(c.Routes, func(r Route) bool {
+		return slices.Contains(r.Targets, target) || slices.ContainsFunc(r.Escalate, func(e Escalation) bool { return slices.Contains(e.Targets, target) })
+	})
+}

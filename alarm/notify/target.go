@@ -53,15 +53,27 @@ func pauseAfter(failures int, most time.Duration) time.Duration {
 	return d/2 + rand.N(d/2+1)
 }
 
-// oldest returns the oldest of the least urgent of those that ok allows.
+// oldest returns the oldest of the least urgent of those that ok allows, among them
+// first what may never have to be sent.
 func (t *target) oldest(ok func(*item) bool) *item {
 	var found *item
 	for _, i := range t.items {
-		if ok(i) && (found == nil || cmp.Or(cmp.Compare(i.rank, found.rank), cmp.Compare(i.seq, found.seq)) < 0) {
+		if ok(i) && (found == nil || cmp.Or(cmp.Compare(i.rank, found.rank), boolCompare(found.escalation, i.escalation), cmp.Compare(i.seq, found.seq)) < 0) {
 			found = i
 		}
 	}
 	return found
+}
+
+// boolCompare orders false before true.
+func boolCompare(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
 }
 
 func (t *target) run(ctx context.Context) {
@@ -226,12 +238,7 @@ func (t *target) settled(ctx context.Context, err error, list []*item, works []w
 			t.log.Info("the target takes notifications again")
 		}
 		t.failures = 0
-		if list[0].rank < critical { // all that waited, or the only one
-			t.held = false
-			if t.sent = append(t.sent, now); len(t.sent) > max(t.cfg.Rate, 0) {
-				t.sent = t.sent[1:]
-			}
-		}
+		t.count(list, now)
 		for _, i := range list {
 			c.Done = append(c.Done, i.id)
 		}
@@ -243,6 +250,9 @@ func (t *target) settled(ctx context.Context, err error, list []*item, works []w
 		return
 	}
 	permanent := errors.Is(err, ErrPermanent)
+	if permanent { // it was asked, and some of its recipients may have the message
+		t.count(list, now)
+	}
 	if t.failures == 0 && !permanent {
 		t.log.Warn("a target of notifications fails; they wait", "error", err)
 	}
@@ -311,6 +321,17 @@ func (t *target) settled(ctx context.Context, err error, list []*item, works []w
 	}
 	if len(c.Put) > 0 || len(c.Done) > 0 {
 		t.settle(ctx, c, over...)
+	}
+}
+
+// count enters what the target was told in its rate.
+func (t *target) count(list []*item, now time.Time) {
+	if list[0].rank >= critical {
+		return
+	}
+	t.held = false // that was all that waited, or the only one
+	if t.sent = append(t.sent, now); len(t.sent) > max(t.cfg.Rate, 0) {
+		t.sent = t.sent[1:]
 	}
 }
 

@@ -56,8 +56,20 @@ type item struct {
 	busy       bool // being sent: nobody else touches it
 }
 
-func newItem(id string, w work, m Message) *item {
-	return &item{id: id, created: time.UnixMilli(w.Created), due: time.UnixMilli(w.Due), rank: rank(m.Severity), alarm: m.Alarm, escalation: w.Escalation != ""}
+// newItem remembers work. Its times go with those of now from here on, evenly, so
+// that nothing waits or is given up because somebody sets the machine's clock. Of
+// what was stored before that, nothing waits longer than it could have to.
+func newItem(id string, w work, m Message, now time.Time) *item {
+	at := func(ms int64) time.Time { return now.Add(time.UnixMilli(ms).Sub(now)) }
+	most := mostRetryAfter
+	if after, err := time.ParseDuration(w.Escalation); err == nil {
+		most = max(most, after)
+	}
+	due := at(w.Due)
+	if due.Sub(now) > most {
+		due = now.Add(most)
+	}
+	return &item{id: id, created: at(w.Created), due: due, rank: rank(m.Severity), alarm: m.Alarm, escalation: w.Escalation != ""}
 }
 
 // workID tells the work of a message for a target from all other; it is the same

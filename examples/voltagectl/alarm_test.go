@@ -178,3 +178,11 @@ func TestAlarmsOfNoSite(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, keys)
 }
+
+// A message of another program commands no terminal.
+func TestTableIsPrintable(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	(&call{out: &out}).table("A\tB", "1\ta\x1b[2Jb\nc °C")
+	require.Equal(t, "A  B\n1  a\uFFFD[2Jb\uFFFDc °C\n", out.String())
+}

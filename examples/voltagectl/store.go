@@ -9,9 +9,11 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/voltageems/voltage/scripts"
 )
@@ -184,11 +186,17 @@ func (c *call) printJSON(v any) error {
 	return e.Encode(v)
 }
 
-// table prints rows whose cells are separated by tabs.
+// table prints rows whose cells are separated by tabs. What other programs wrote into
+// the store may command a terminal; here it does not.
 func (c *call) table(rows ...string) {
 	w := tabwriter.NewWriter(c.out, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
-		fmt.Fprintln(w, row)
+		fmt.Fprintln(w, strings.Map(func(r rune) rune {
+			if r != '\t' && !strconv.IsPrint(r) {
+				return utf8.RuneError
+			}
+			return r
+		}, row))
 	}
 	_ = w.Flush() // run reports what could not be written
 }

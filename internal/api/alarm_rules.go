@@ -16,6 +16,9 @@ import (
 func (h *Handler) alarmRules(w http.ResponseWriter, r *http.Request) error {
 	ctx, cancel := limited(r)
 	defer cancel()
+	if err := parameters(r.URL.Query(), "model"); err != nil {
+		return err
+	}
 	modelID := r.URL.Query().Get("model")
 	if modelID != "" {
 		if err := model.CheckID("model", modelID); err != nil {
@@ -162,6 +165,9 @@ func readRule(w http.ResponseWriter, r *http.Request, named model.AlarmRule) (mo
 	}
 	if err := readEnable(enable, &rule); err != nil {
 		return rule, err
+	}
+	if !model.PlainText(rule.Message, 500) {
+		return rule, problemf(http.StatusBadRequest, `field "message" is plain text of at most 500 bytes`)
 	}
 	rule = rule.WithDefaults()
 	return rule, ruleProblem(rule.Validate())

@@ -23,6 +23,7 @@ func TestAlarmRules(t *testing.T) {
 	assert.Contains(t, body, `"id":"peak"`)
 	assert.Contains(t, body, `"problems":["alarm rule pv:temperature:odd: no operator"]`)
 	assert.NotContains(t, do(h, "GET", "/alarm-rules?model=bms1", "").Body.String(), "peak")
+	assert.Equal(t, 400, do(h, "GET", "/alarm-rules?modl=bms1", "").Code, "it would be all of them")
 	assert.JSONEq(t, `{"rules":[],"problems":[]}`, do(newHandler(t, &fakeSite{}, nil), "GET", "/alarm-rules?model=none", "").Body.String())
 	w := do(h, "GET", "/alarm-rules/pv/temperature/odd", "")
 	assert.Equal(t, 422, w.Code)
@@ -45,7 +46,7 @@ func TestAlarmRules(t *testing.T) {
 		Enable: &model.AlarmEnable{Point: "contactor_closed", Operator: model.Equal, Threshold: 1}}, site.rules["bms1:soc:gap"])
 	w = do(h, "PUT", "/alarm-rules/channel/1001/down", `{"operator":"offline"}`)
 	require.Equal(t, 200, w.Code, w.Body.String())
-	assert.JSONEq(t, `{"id":"down","model_id":"channel","point_name":"1001","operator":"offline","threshold":0,"severity":"medium"}`, w.Body.String())
+	assert.JSONEq(t, `{"id":"down","model_id":"channel","point_name":"1001","operator":"offline","threshold":0,"severity":"medium","on_delay_ms":10000}`, w.Body.String())
 
 	assert.JSONEq(t, `{"status":"deleted"}`, do(h, "DELETE", "/alarm-rules/bms1/soc/gap", `{"by":"anna","reason":"not needed"}`).Body.String())
 	assert.Equal(t, 404, do(h, "GET", "/alarm-rules/bms1/soc/gap", "").Code)
@@ -95,6 +96,7 @@ func TestAlarmRuleIsChecked(t *testing.T) {
 		`{"operator":">","threshold":5,"model_id":"pv"}`:                                             `field \"model_id\"`,
 		`{"operator":">","threshold":5,"threshold":6}`:                                               "given twice",
 		`{"operator":">","threshold":5,"reason":"a\u0000"}`:                                          "plain text",
+		`{"operator":">","threshold":5,"message":"a\nb"}`:                                            `field \"message\" is plain text`,
 	} {
 		w := do(h, "PUT", hotRule, body)
 		assert.Equal(t, 400, w.Code, body)

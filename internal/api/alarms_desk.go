@@ -191,7 +191,7 @@ func (h *Handler) acknowledgeMany(w http.ResponseWriter, r *http.Request) error 
 	var n note
 	var ids []string
 	var all bool
-	var severity, modelID string
+	var severity, modelID *string // an empty one is a mistake, for it would be all of them
 	fields := map[string]any{"ids": &ids, "all": &all, "severity": &severity, "model": &modelID}
 	if err := n.read(w, r, "comment", fields); err != nil {
 		return err
@@ -199,22 +199,26 @@ func (h *Handler) acknowledgeMany(w http.ResponseWriter, r *http.Request) error 
 	switch {
 	case all == (len(ids) > 0):
 		return problemf(http.StatusBadRequest, `give either "ids", or "all": true`)
-	case !all && (severity != "" || modelID != ""):
+	case !all && (severity != nil || modelID != nil):
 		return problemf(http.StatusBadRequest, `fields "severity" and "model" go with "all"`)
 	case len(ids) > maxAcknowledged:
 		return problemf(http.StatusBadRequest, `field "ids" has %d ids: want at most %d`, len(ids), maxAcknowledged)
 	}
-	query := model.AlarmQuery{Model: modelID}
-	if severity != "" {
-		query.Severities = []model.Severity{model.Severity(severity)}
+	query := model.AlarmQuery{}
+	selected := "all"
+	if severity != nil {
+		query.Severities = []model.Severity{model.Severity(*severity)}
 		if !query.Severities[0].Valid() {
-			return problemf(http.StatusBadRequest, `field "severity": %.20q: want low, medium, high or critical`, severity)
+			return problemf(http.StatusBadRequest, `field "severity": %.20q: want low, medium, high or critical`, *severity)
 		}
+		selected += " " + *severity
 	}
-	if modelID != "" {
-		if err := model.CheckID(`field "model"`, modelID); err != nil {
+	if modelID != nil {
+		if err := model.CheckID(`field "model"`, *modelID); err != nil {
 			return err
 		}
+		query.Model = *modelID
+		selected += " " + *modelID
 	}
 	for _, id := range ids {
 		if err := model.CheckID("alarm", id); err != nil {
@@ -224,7 +228,7 @@ func (h *Handler) acknowledgeMany(w http.ResponseWriter, r *http.Request) error 
 	a := accessOf(r)
 	a.target = cut(strings.Join(ids, " "))
 	if all {
-		a.target = strings.Join(strings.Fields("all "+severity+" "+modelID), " ")
+		a.target = selected
 	}
 	store, err := h.site.AlarmStore()
 	if err != nil {

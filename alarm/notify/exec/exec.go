@@ -28,6 +28,9 @@ const (
 	ExitRefused = 65
 	// maxOutput is how much of what a program prints is kept for the error.
 	maxOutput = 1 << 10
+	// maxVariable is how much of a text is in the environment: systems refuse a
+	// program for which it is too large. The JSON has all of it.
+	maxVariable = 16 << 10
 	// waitDelay is how long the pipes of a program that ended may stay open, for
 	// something that it has started.
 	waitDelay = time.Second
@@ -122,6 +125,9 @@ func (s *sender) environment(m notify.Message) []string {
 		{"MODEL", m.Model}, {"POINT", m.Point}, {"RULE", m.Rule}, {"SEVERITY", string(m.Severity)}, {"VALUE", m.Value.String()}, {"MESSAGE", m.Message},
 		{"TIME", m.Time.Format(time.RFC3339Nano)}, {"ESCALATION", m.Escalation}, {"LANGUAGE", string(m.Language)}, {"SUBJECT", m.Subject}, {"TEXT", m.Text},
 	} {
+		if len(v[1]) > maxVariable {
+			v[1] = strings.ToValidUTF8(v[1][:maxVariable], "") + " …"
+		}
 		add("VOLTAGE_"+v[0], v[1])
 	}
 	if m.Count > 0 {

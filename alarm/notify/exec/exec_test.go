@@ -50,6 +50,7 @@ func TestExitCodes(t *testing.T) {
 	require.NoError(t, script(t, "exit 0").Send(t.Context(), m), "it need not read its input")
 	m.Text = strings.Repeat("x", 1<<20)
 	require.NoError(t, script(t, "exit 0").Send(t.Context(), notify.Message{Text: strings.Repeat("x", 60_000)}))
+	require.NoError(t, script(t, "exit 0").Send(t.Context(), m), "what is too long for the environment is cut")
 	m.Text = ""
 	err := script(t, "echo no such number >&2; exit 65").Send(t.Context(), m)
 	require.ErrorIs(t, err, notify.ErrPermanent)

@@ -11,11 +11,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/url"
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
 
@@ -43,8 +45,8 @@ type Config struct {
 	// Topic may have {site}, {type}, {severity}, {transition}, {model} and {point}
 	// in it, for what the message says. Required.
 	Topic string
-	// ClientID is unique at the broker. Empty means one made of site, engine and
-	// target.
+	// ClientID is unique at the broker. Empty means one made of site, engine,
+	// target and chance.
 	ClientID string
 	// Username and Password log in; empty for brokers that want nobody to.
 	Username, Password string
@@ -52,6 +54,8 @@ type Config struct {
 	Retain bool
 	TLS    notify.TLS
 }
+
+var placeholders = strings.NewReplacer("{site}", "", "{type}", "", "{severity}", "", "{transition}", "", "{model}", "", "{point}", "")
 
 // New returns the Factory of a broker. The connection is made for a
 // message and stays some seconds for the next; a message is delivered when the
@@ -73,6 +77,8 @@ func New(c Config) notify.Factory {
 			return nil, fmt.Errorf("%w: topic: missing", model.ErrInvalid)
 		case strings.ContainsAny(c.Topic, "+#\x00") || len(c.Topic) > maxTopic || strings.HasPrefix(c.Topic, "$"):
 			return nil, fmt.Errorf("%w: topic %.80q: want one without + and #, not beginning with $, of up to %d bytes", model.ErrInvalid, c.Topic, maxTopic)
+		case strings.ContainsAny(placeholders.Replace(c.Topic), "{}"):
+			return nil, fmt.Errorf("%w: topic %.80q: want of what is in braces {site}, {type}, {severity}, {transition}, {model} or {point}", model.ErrInvalid, c.Topic)
 		case c.Username == "" && c.Password != "":
 			return nil, fmt.Errorf("%w: username: missing, and there is a password", model.ErrInvalid)
 		case len(c.ClientID) > 256:
@@ -86,7 +92,9 @@ func New(c Config) notify.Factory {
 			return nil, err
 		}
 		if m.ClientID == "" {
-			m.ClientID = strings.Trim("voltage-"+s.Site+"-"+s.Engine+"-"+s.ID, "-")
+			// Engines of one site have the same name unless somebody gave them others,
+			// and a broker ends the connection of the first when a second comes.
+			m.ClientID = fmt.Sprintf("%s-%08x", strings.Trim("voltage-"+s.Site+"-"+s.Engine+"-"+s.ID, "-"), rand.Uint32())
 		}
 		return m, nil
 	}
@@ -178,9 +186,19 @@ func (s *sender) publish(ctx context.Context, topic string, body []byte) (err er
 }
 
 func (s *sender) topic(m notify.Message) string {
-	plain := strings.NewReplacer("+", "_", "#", "_", "/", "_", "\x00", "_")
-	return strings.NewReplacer("{site}", plain.Replace(m.Site), "{type}", plain.Replace(m.Type), "{severity}", plain.Replace(string(m.Severity)),
-		"{transition}", plain.Replace(string(m.Transition)), "{model}", plain.Replace(m.Model), "{point}", plain.Replace(m.Point)).Replace(s.Topic)
+	return strings.NewReplacer("{site}", level(m.Site), "{type}", level(m.Type), "{severity}", level(string(m.Severity)),
+		"{transition}", level(string(m.Transition)), "{model}", level(m.Model), "{point}", level(m.Point)).Replace(s.Topic)
+}
+
+// level makes one level of a topic of a text: brokers cut the connection for control
+// characters.
+func level(s string) string {
+	return strings.Map(func(r rune) rune {
+		if strings.ContainsRune("+#/", r) || !unicode.IsPrint(r) {
+			return '_'
+		}
+		return r
+	}, s)
 }
 
 // dial connects and logs in. s.mu is held.

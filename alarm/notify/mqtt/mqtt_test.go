@@ -310,14 +310,18 @@ func TestSettings(t *testing.T) {
 	t.Parallel()
 	for want, c := range map[string]Config{
 		"broker: want": {Topic: "a"}, "broker: ": {Broker: "http://a", Topic: "a"}, "broker:": {Broker: "mqtt://a:b@c", Topic: "a"}, "topic: missing": {Broker: "mqtt://a"},
-		`topic "a/#"`: {Broker: "mqtt://a", Topic: "a/#"}, "username: missing": {Broker: "mqtt://a", Topic: "a", Password: "x"}, "tls: the broker": {Broker: "mqtt://a", Topic: "a", TLS: notify.TLS{ServerName: "x"}},
+		`topic "a/{sevrity}"`: {Broker: "mqtt://a", Topic: "a/{sevrity}"},
+		`topic "a/#"`:         {Broker: "mqtt://a", Topic: "a/#"}, "username: missing": {Broker: "mqtt://a", Topic: "a", Password: "x"}, "tls: the broker": {Broker: "mqtt://a", Topic: "a", TLS: notify.TLS{ServerName: "x"}},
 		"ca_file": {Broker: "mqtts://a", Topic: "a", TLS: notify.TLS{CAFile: "/nowhere"}}, "client_id: 300": {Broker: "mqtt://a", Topic: "a", ClientID: strings.Repeat("x", 300)},
 	} {
 		_, err := New(c)(notify.Setup{})
 		require.ErrorIs(t, err, model.ErrInvalid, want)
 		require.ErrorContains(t, err, want)
 	}
-	require.Equal(t, "voltage-plant-a-e-mq", open(t, Config{Broker: "mqtt://a", Topic: "a"}).ClientID)
+	id := open(t, Config{Broker: "mqtt://a", Topic: "a"}).ClientID
+	require.Regexp(t, "^voltage-plant-a-e-mq-[0-9a-f]{8}$", id)
+	require.NotEqual(t, id, open(t, Config{Broker: "mqtt://a", Topic: "a"}).ClientID, "that of another engine of the same name")
+	require.Equal(t, "a/high__X_y_/_ä", open(t, Config{Broker: "mqtt://a", Topic: "a/{severity}/{point}"}).topic(notify.Message{Severity: "high\r\nX+y\x00", Point: "/ä"}))
 }
 
 func FuzzReadAnswer(f *testing.F) {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -92,6 +93,9 @@ func New(c Config) notify.Factory {
 		}
 		if (c.Username == "") != (c.Password == "") {
 			return nil, fmt.Errorf("%w: username and password: want both or none", model.ErrInvalid)
+		}
+		if m.Security == None && c.Password != "" && !slices.Contains([]string{"localhost", "127.0.0.1", "::1"}, host) {
+			return nil, fmt.Errorf("%w: security none: with a password this is for a server on this machine alone", model.ErrInvalid)
 		}
 		for _, to := range c.To {
 			if _, err := m.mail(notify.Message{}, to); err != nil {

@@ -226,7 +226,8 @@ func TestMailSettings(t *testing.T) {
 		"server: missing": func(c *smtp.Config) { c.Server = "" }, "server \"a:b\"": func(c *smtp.Config) { c.Server = "a:b" }, "security \"ssl\"": func(c *smtp.Config) { c.Security = "ssl" },
 		"to: 0 recipients": func(c *smtp.Config) { c.To = nil }, "to \"x\"": func(c *smtp.Config) { c.To = []string{"x"} }, "from \"x\"": func(c *smtp.Config) { c.From = "x" },
 		"username and password": func(c *smtp.Config) { c.Username = "x" }, "tls: there is no TLS": func(c *smtp.Config) { c.Security, c.TLS.ServerName = smtp.None, "x" },
-		"ca_file": func(c *smtp.Config) { c.TLS.CAFile = "/nowhere" },
+		"security none: with a password": func(c *smtp.Config) { c.Security, c.Username, c.Password = smtp.None, "x", "y" },
+		"ca_file":                        func(c *smtp.Config) { c.TLS.CAFile = "/nowhere" },
 	} {
 		c := good
 		change(&c)

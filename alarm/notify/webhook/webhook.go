@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -64,8 +65,8 @@ func New(c Config) notify.Factory {
 			return nil, fmt.Errorf("%w: url: want http://… or https://…", model.ErrInvalid)
 		}
 		for name, value := range c.Headers {
-			if !headerName(name) || strings.ContainsAny(value, "\r\n\x00") {
-				return nil, fmt.Errorf("%w: headers: %.40q is no header, or its value has more than one line", model.ErrInvalid, name)
+			if !headerName(name) || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
+				return nil, fmt.Errorf("%w: headers: %.40q is no header, or its value has more than one line or control characters", model.ErrInvalid, name)
 			}
 		}
 		if c.TLS != (notify.TLS{}) && u.Scheme != "https" {
@@ -74,7 +75,7 @@ func New(c Config) notify.Factory {
 		if _, err := c.TLS.Config(u.Hostname()); err != nil {
 			return nil, err
 		}
-		return &sender{Config: c, url: u, clock: s.Clock, headers: slices.Sorted(maps.Keys(c.Headers))}, nil
+		return &sender{Config: c, url: u, clock: s.Clock, headers: slices.Sorted(maps.Keys(c.Headers)), hide: hider(c, u)}, nil
 	}
 }
 
@@ -92,6 +93,42 @@ type sender struct {
 	url     *url.URL
 	clock   model.Clock
 	headers []string
+	hide    *strings.Replacer
+}
+
+// hider takes what may be secret out of what a server answers: some say in their
+// errors what they were sent. Short texts are no secrets, nor are words of a path.
+func hider(c Config, u *url.URL) *strings.Replacer {
+	var secrets []string
+	add := func(texts ...string) {
+		for _, s := range texts {
+			if len(s) >= 6 {
+				secrets = append(secrets, s)
+			}
+		}
+	}
+	add(c.Secret, u.RawQuery)
+	for _, values := range u.Query() {
+		add(values...)
+	}
+	for _, part := range strings.Split(u.Path, "/") {
+		if len(part) >= 16 {
+			add(part)
+		}
+	}
+	if password, ok := u.User.Password(); ok {
+		add(password, base64.StdEncoding.EncodeToString([]byte(u.User.Username()+":"+password)))
+	}
+	for _, value := range c.Headers {
+		add(value)
+		add(strings.Fields(value)...) // Bearer …
+	}
+	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) }) // the whole before its parts
+	var pairs []string
+	for _, s := range secrets {
+		pairs = append(pairs, s, "***")
+	}
+	return strings.NewReplacer(pairs...)
 }
 
 // Send implements notify.Sender.
@@ -130,12 +167,12 @@ func (s *sender) Send(ctx context.Context, m notify.Message) error {
 		}
 		return fmt.Errorf("%s: %w", s.url.Host, err)
 	}
-	defer func() { _ = answer.Body.Close() }() // what counts was read
-	text, _ := io.ReadAll(io.LimitReader(answer.Body, maxAnswer))
+	defer func() { _ = answer.Body.Close() }()                    // what counts was read
+	text, _ := io.ReadAll(io.LimitReader(answer.Body, maxAnswer)) // more than is shown, so that no part of a secret is at the end
 	if answer.StatusCode >= 200 && answer.StatusCode <= 299 {
 		return nil
 	}
-	err = fmt.Errorf("%s answered %s: %.200q", s.url.Host, answer.Status, strings.TrimSpace(string(text)))
+	err = fmt.Errorf("%s answered %s: %.200q", s.url.Host, s.hide.Replace(answer.Status), strings.TrimSpace(s.hide.Replace(string(text))))
 	switch answer.StatusCode {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
 	default:

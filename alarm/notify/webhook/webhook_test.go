@@ -75,6 +75,20 @@ func TestWebhookPosts(t *testing.T) {
 	}
 }
 
+// What a server repeats of a request is in no error: those are shown to whoever may
+// read, and logged.
+func TestWebhookHidesSecrets(t *testing.T) {
+	t.Parallel()
+	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusBadRequest)
+		_, _ = io.WriteString(w, "what is "+r.URL.String()+" "+r.Header.Get("Authorization")+" "+r.Header.Get("X-Key")+" ?")
+	})
+	err := open(t, webhook.Config{URL: strings.Replace(s.URL, "://", "://me:s3cret-password@", 1) + "/services/s3cret-path-of-a-channel?token=s3cret-query",
+		Headers: map[string]string{"X-Key": "Token s3cret-header"}}).Send(t.Context(), notify.Samples()[0])
+	require.ErrorContains(t, err, "what is /services/***?*** Basic *** *** ?")
+	require.NotContains(t, err.Error(), "s3cret")
+}
+
 func TestWebhookStatuses(t *testing.T) {
 	t.Parallel()
 	for status, permanent := range map[int]bool{201: false, 301: false, 302: false, 400: true, 401: true, 404: true, 408: false, 410: true, 425: false, 429: false, 500: false, 503: false} {
