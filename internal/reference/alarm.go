@@ -7,13 +7,13 @@ import (
 )
 
 // alarmLast is the last value of a point, whatever its quality.
-func (r *run) alarmLast(model, point string) string {
+func (r *run) alarmLast(model, point string) (string, bool) {
 	for _, kind := range kinds {
 		if v, ok := r.text("HGET", r.key("modsrv:", model, ":", kind), point); ok {
-			return v
+			return v, true
 		}
 	}
-	return "0.000000"
+	return "", false
 }
 
 // alarmOpen does first what may fail.
@@ -135,12 +135,22 @@ func (r *run) alarmUnshelveLate(now string, a *alarm) {
 	}
 }
 
+// enabling is the value of the point that says whether a rule counts: the last
+// usable one.
+func (r *run) enabling(e *alarmEnable) (float64, bool) {
+	if v, ok, _, _ := r.pointValue(e.model, e.point); ok {
+		return v, true
+	}
+	text, _ := r.alarmLast(e.model, e.point)
+	return number(text)
+}
+
 // alarmEnabled finds out whether the rule counts at all. While nobody knows, as before.
 func (r *run) alarmEnabled(now string, a *alarm) {
 	design := a.design
 	if e := a.r.enable; e == nil {
 		design = false
-	} else if v, ok, _, _ := r.pointValue(e.model, e.point); ok {
+	} else if v, ok := r.enabling(e); ok {
 		met, _ := compare(v, e.operator, e.threshold)
 		design = !met
 	}
@@ -241,8 +251,8 @@ func (r *run) alarmSettle(now string, a *alarm, met, known bool) {
 		a.edges = nil // of what the rule was before
 	}
 	since, ok := tonumber(a.since)
-	if !ok {
-		since = t
+	if !ok || since > t { // the clock was set back: no delay waits for that
+		since, a.since = t, now
 	}
 	if want && !a.inAlarm() && !a.design {
 		if t >= since+rule.onDelay {
@@ -297,7 +307,11 @@ func (r *run) alarmDecide(now string, a *alarm, x alarmInput) {
 	met, known, usable, quality := r.alarmCondition(now, a, x)
 	a.value, a.hasValue, a.device = x.value, x.usable, x.device
 	if usable && !a.hasValue {
-		a.value, a.hasValue = r.alarmLast(a.model, a.point), true
+		last, ok := r.alarmLast(a.model, a.point)
+		if !ok {
+			last = "0.000000"
+		}
+		a.value, a.hasValue = last, true
 	}
 	r.alarmShow(a, quality)
 	if !usable {

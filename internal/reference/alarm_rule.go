@@ -290,6 +290,9 @@ func (r *run) alarmInput(model, point string) alarmInput {
 		return sampled(stored(v), v)
 	}
 	if !marked {
+		if _, ok := r.text("HGET", r.key("modsrv:", model, ":text"), point); ok {
+			return alarmInput{} // usable, and nothing to compare
+		}
 		quality = "bad"
 	}
 	return alarmInput{quality: quality, unknown: !marked}

@@ -5,6 +5,7 @@
 -- @keys r  alarm:rules:<model>:<point>     the rules of a point
 -- @keys r  alarm:rules:channel:<channel>   (bad_quality, stale) whether the channel has an alarm of its own
 -- @keys r  comsrv:<channel>:<status|owner>  (offline) whether the channel is online, and whose it is
+-- @keys r  modsrv:<model>:text              whether a point without a number has a text
 -- @keys r  model:<model>                   (bad_quality, stale) the channel of a point
 local LONGEST = 2592000000 -- ms of a delay or window: 30 days
 local NO_THRESHOLD = { change = true, stale = true, bad_quality = true, offline = true }
@@ -151,6 +152,9 @@ local function alarm_input(model, point)
   end
   local v, quality = point_value(model, point)
   if v then return { value = stored(v), number = v } end
+  if quality == nil and redis.call('HGET', P .. 'modsrv:' .. model .. ':text', point) then
+    return { quality = '' } -- usable, and nothing to compare
+  end
   return { quality = quality or 'bad', unknown = quality == nil }
 end
 
