@@ -337,7 +337,7 @@ func (r *run) alarmJudge(now, model, point, rule string, x alarmInput, text stri
 		a.timed = ""
 	}
 	definition, given := r.text("HGET", r.key("alarm:rules:", model, ":", point), rule)
-	a.r = readAlarmRule(definition, given, model)
+	a.r = readAlarmRule(definition, given, model, point, rule)
 	if x.isStored {
 		x = r.alarmInput(model, point)
 	}
@@ -377,7 +377,7 @@ func (r *run) alarmCheck(now, model, point string, x alarmInput, report *[]strin
 	slices.SortFunc(rules, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
 	for _, rule := range rules {
 		id := rule[0]
-		definition := readAlarmRule(rule[1], true, model)
+		definition := readAlarmRule(rule[1], true, model, point, id)
 		if definition == nil {
 			*report = append(*report, "alarm rule "+id+" of "+model+":"+point+" is malformed and was skipped")
 			continue

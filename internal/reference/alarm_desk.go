@@ -29,7 +29,7 @@ func (r *run) targetOf(target string) (a *alarm, closed, lost bool) {
 	if id == "" && !known && !given {
 		return nil, false, false
 	}
-	a.r = readAlarmRule(definition, given, model)
+	a.r = readAlarmRule(definition, given, model, point, rule)
 	switch {
 	case id != "" && a.id != id:
 		if closed = status == alarmClosed; !closed { // the state was lost: the record alone is left

@@ -1,5 +1,5 @@
 -- alarm_desk: what a person does with an alarm
--- @version 1.4.0
+-- @version 1.5.0
 -- @include alarm
 --
 -- An alarm is the id of a record, or <model>:<point>:<rule>.
@@ -47,7 +47,7 @@ local function target_of(target)
   local a = alarm_at(model, point, rule, text)
   local definition = redis.call('HGET', P .. 'alarm:rules:' .. model .. ':' .. point, rule)
   if not id and not text and not definition then return nil end
-  a.r = alarm_rule(definition, model)
+  a.r = alarm_rule(definition, model, point, rule)
   if id and a.id ~= id then
     a.closed = status == 'closed'
     if not a.closed then -- the state was lost: the record alone is left

@@ -249,7 +249,7 @@ end
 local function alarm_judge(now, model, point, rule, x, text, fired)
   local a = alarm_at(model, point, rule, text)
   if fired then a.timed = '' end
-  a.r = alarm_rule(redis.call('HGET', P .. 'alarm:rules:' .. model .. ':' .. point, rule), model)
+  a.r = alarm_rule(redis.call('HGET', P .. 'alarm:rules:' .. model .. ':' .. point, rule), model, point, rule)
   local ok, err = pcall(alarm_decide, now, a, x or alarm_input(model, point))
   if not ok then alarm_sooner(a, tonumber(now) + 1000) end -- then it is tried again
   alarm_save(a)
@@ -281,7 +281,7 @@ local function alarm_check(now, model, point, x, report)
   end
   table.sort(ids) -- a hash has no order, and the ids of the alarms follow from it
   for _, id in ipairs(ids) do
-    local r = alarm_rule(texts[id], model)
+    local r = alarm_rule(texts[id], model, point, id)
     if not r then
       report[#report + 1] = 'alarm rule ' .. id .. ' of ' .. model .. ':' .. point .. ' is malformed and was skipped'
     elseif not r.disabled then
