@@ -40,6 +40,7 @@ var arrows = map[string][]string{
 	"alarm/notify/text":            {"alarm/notify", "model"},
 	"alarm/notify/webhook":         {"alarm/notify", "model"},
 	"alarm/notify/all":             {"alarm/notify", "alarm/notify/exec", "alarm/notify/mqtt", "alarm/notify/smtp", "alarm/notify/text", "alarm/notify/webhook"},
+	"alarm/alarmtest":              {"scripts", "model"},
 	"rule":                         {"scripts", "model", "internal/follow"},
 	"internal/follow":              {},
 	"internal/licences":            {},

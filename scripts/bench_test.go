@@ -33,7 +33,7 @@ func BenchmarkWrite(b *testing.B) {
 			name       string
 			history    int64
 			alarmEvery int
-		}{{"full", 8 << 20, 10}, {"no-history", 0, 10}, {"no-alarms", 8 << 20, 0}, {"bare", 0, 0}} {
+		}{{"full", 8 << 20, 10}, {"no-history", 0, 10}, {"no-alarms", 8 << 20, 0}, {"bare", 0, 0}, {"all-alarms", 0, 1}} {
 			b.Run(store.name+"/"+variant.name, func(b *testing.B) {
 				benchmarkWrite(b, store.open(b), variant.history, variant.alarmEvery)
 			})

@@ -88,6 +88,38 @@ func TestRun(t *testing.T) {
 	require.Contains(t, text.String(), "target ≥ 25: measured ")
 }
 
+// TestAlarms runs the part of the alarms on a small site.
+func TestAlarms(t *testing.T) {
+	t.Parallel()
+	storetest.Redis(t) // skips without the binary, fails in CI
+	var out bytes.Buffer
+	require.NoError(t, run(t.Context(), options{seconds: 0.05, rounds: 1, parallel: 1, channels: 1, probes: 5, clients: 1, only: "alarms", json: true}, &out, io.Discard))
+	var r report
+	require.NoError(t, json.Unmarshal(out.Bytes(), &r))
+	for _, f := range []alarmFigures{r.Alarms.Redis, r.Alarms.Embedded} {
+		require.Len(t, f.Costs, 6)
+		for _, row := range f.Costs {
+			require.Positive(t, row.Points.Median, row.Way)
+		}
+		require.Len(t, f.Ratios, 5)
+		for _, l := range []alarmLatency{f.Rules, f.Without} {
+			require.Positive(t, l.Latency.Probes)
+			require.Empty(t, l.Latency.Failure)
+		}
+		require.NotEmpty(t, f.Floods)
+		for _, x := range f.Floods {
+			require.Equal(t, pointsPerChannel, x.Alarms)
+			require.Positive(t, x.Seen)
+			require.Positive(t, x.Cleared)
+		}
+	}
+	require.Len(t, r.Alarms.Redis.Floods, floods)
+	require.Positive(t, r.Alarms.Redis.Floods[floods-1].Journalled)
+	var text bytes.Buffer
+	require.NoError(t, r.writeText(&text))
+	require.Contains(t, text.String(), "500 alarms at once, 3: seen by OnAlarm after ")
+}
+
 // TestWritesAreTheSame compares what the ways leave behind.
 func TestWritesAreTheSame(t *testing.T) {
 	t.Parallel()

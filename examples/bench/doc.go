@@ -8,6 +8,7 @@
 //	go run ./examples/bench -redis redis://127.0.0.1:6379
 //	go run ./examples/bench -only update
 //	go run ./examples/bench -only ws
+//	go run ./examples/bench -only alarms
 //	go run ./examples/bench -json > result.json
 //
 // All ways are measured in one run, in turns (A B C A B C …), so that a machine

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -46,6 +47,7 @@ const (
 	probeSensor = "probe-sensor"
 	probeDevice = "probe-device"
 	probeLimit  = 100.0
+	probePoints = 1000 // so that none raises its alarm five times within a minute
 
 	probeTimeout = 5 * time.Second
 	probePause   = 10 * time.Millisecond // at most, at random, so that probes do not march with the load
@@ -57,7 +59,7 @@ const (
 func (b *bench) latency(ctx context.Context, maximum float64) (_ *latency, err error) {
 	d := newDefinitions(b.channels)
 	b.say("latency: starting an engine with %d points …", d.size())
-	l, err := b.startEngine(ctx, d, "-engine", historyBytes)
+	l, err := b.startEngine(ctx, scripts.StoreConfig{URL: b.url}, d, "-engine", historyBytes)
 	if err != nil {
 		return nil, err
 	}
@@ -88,9 +90,9 @@ type loadedEngine struct {
 	refused atomic.Int64 // batches of the load
 }
 
-func (b *bench) startEngine(ctx context.Context, d *definitions, site string, history int64) (*loadedEngine, error) {
+func (b *bench) startEngine(ctx context.Context, store scripts.StoreConfig, d *definitions, site string, history int64) (*loadedEngine, error) {
 	engine, err := voltage.NewEngine(voltage.Config{
-		Site: b.name + site, Store: scripts.StoreConfig{URL: b.url}, HTTP: voltage.HTTP{Listen: "127.0.0.1:0"},
+		Site: b.name + site, Store: store, HTTP: voltage.HTTP{Listen: "127.0.0.1:0"},
 		HistoryQueue: history, Log: b.log, Models: d.models, Alarms: d.alarms,
 	})
 	if err != nil {
@@ -103,9 +105,7 @@ func (b *bench) startEngine(ctx context.Context, d *definitions, site string, hi
 		l.feeds = append(l.feeds, newFeed(d.points[c], nil))
 	}
 	errs = append(errs,
-		engine.RegisterChannel(channel.Config{ID: probeSensor, Points: []model.Point{{ID: "1", Name: "temperature"}}}),
-		engine.RegisterModel(model.Instance{ID: probeSensor, Measurements: map[string]string{"temperature": probeSensor + ":1"}}),
-		engine.RegisterAlarm(alarm.Rule{ID: "high", Model: probeSensor, Point: "temperature", Operator: model.Above, Threshold: probeLimit}),
+		l.sensor(),
 		engine.RegisterChannel(channel.Config{ID: probeDevice, Driver: virtual.New(),
 			Points: []model.Point{{ID: "1", Name: "setpoint", Kind: model.Control, Address: "setpoint:0", ReadBack: true}}}),
 		engine.RegisterModel(model.Instance{ID: probeDevice, Controls: map[string]string{"setpoint": probeDevice + ":1"}}))
@@ -126,6 +126,20 @@ func (b *bench) startEngine(ctx context.Context, d *definitions, site string, hi
 	}
 	l.post = newPoster("http://" + engine.Addr() + "/models/" + probeDevice + "/control/setpoint")
 	return l, nil
+}
+
+// sensor defines the points of the alarm probes.
+func (l *loadedEngine) sensor() error {
+	c := channel.Config{ID: probeSensor}
+	m := model.Instance{ID: probeSensor, Measurements: map[string]string{}}
+	var errs []error
+	for p := range probePoints {
+		id := strconv.Itoa(p)
+		c.Points = append(c.Points, model.Point{ID: id})
+		m.Measurements["t"+id] = probeSensor + ":" + id
+		errs = append(errs, l.engine.RegisterAlarm(alarm.Rule{ID: "high", Model: probeSensor, Point: "t" + id, Operator: model.Above, Threshold: probeLimit}))
+	}
+	return errors.Join(append(errs, l.engine.RegisterChannel(c), l.engine.RegisterModel(m))...)
 }
 
 func (l *loadedEngine) stop(ctx context.Context) error {
@@ -224,16 +238,18 @@ func (l *loadedEngine) load(ctx context.Context, pointsPerSecond float64) {
 	}
 }
 
-// probeAlarms pushes samples that cross the threshold, up and down in turn, and
-// waits for each one's event.
+// probeAlarms pushes samples that cross the threshold, of one point after the other,
+// all up and then all down, and waits for each one's event. One point alone would
+// be held as chattering.
 func (l *loadedEngine) probeAlarms(ctx context.Context, probes int, until time.Time) (distribution, error) {
 	return probe(ctx, probes, until, func(ctx context.Context) error {
-		l.alarms++
+		point := strconv.Itoa(l.alarms % probePoints)
 		value := probeLimit + 1 + float64(l.alarms)/1000 // no two events are alike
-		if l.alarms%2 == 0 {
+		if l.alarms/probePoints%2 == 1 {
 			value -= 2 + 2*float64(l.alarms)/1000
 		}
-		if err := l.engine.Push(ctx, probeSensor, model.Sample{Point: "1", Value: value}); err != nil {
+		l.alarms++
+		if err := l.engine.Push(ctx, probeSensor, model.Sample{Point: point, Value: value}); err != nil {
 			return err
 		}
 		for {

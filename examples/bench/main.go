@@ -46,7 +46,7 @@ func main() {
 	flag.IntVar(&o.channels, "channels", 20, "channels of 500 points and 5 models each")
 	flag.IntVar(&o.probes, "probes", 1000, "latency probes of each kind, for at most 20 × seconds")
 	flag.IntVar(&o.clients, "clients", 200, "WebSocket clients, a twentieth of which never read")
-	flag.StringVar(&o.only, "only", "", "throughput, memory, embedded, modbus, ws, latency or update (the last two measure the throughput of the batch path, too); empty means all")
+	flag.StringVar(&o.only, "only", "", "throughput, memory, embedded, modbus, ws, alarms, latency or update (the last two measure the throughput of the batch path, too); empty means all but alarms")
 	flag.BoolVar(&o.json, "json", false, "print the result as JSON")
 	flag.Parse()
 
@@ -73,12 +73,12 @@ func (o options) validate() error {
 }
 
 // parts of a run.
-var parts = []string{"throughput", "memory", "embedded", "modbus", "latency", "update", "ws"}
+var parts = []string{"throughput", "memory", "embedded", "modbus", "latency", "update", "ws", "alarms"}
 
 // wants: a Redis that is not the run's own has its script cache emptied only
-// where that is asked for.
+// where that is asked for, and the alarms take as long as all the rest.
 func (o options) wants(part string) bool {
-	return o.only == part || o.only == "" && (part != "update" || o.redis == "")
+	return o.only == part || o.only == "" && part != "alarms" && (part != "update" || o.redis == "")
 }
 
 func (o options) slice() time.Duration { return time.Duration(o.seconds * float64(time.Second)) }
@@ -201,6 +201,12 @@ func (b *bench) measure(ctx context.Context) error {
 			return fmt.Errorf("WebSocket: %w", err)
 		}
 		b.report.WebSockets = s
+	}
+	if b.wants("alarms") {
+		b.report.Alarms = &alarmReport{}
+		if err := b.alarms(ctx, b.report.Alarms); err != nil {
+			return fmt.Errorf("alarms: %w", err)
+		}
 	}
 	if b.wants("update") {
 		u, err := b.update(ctx, maximum)

@@ -27,6 +27,7 @@ type report struct {
 	WebSockets  *webSockets `json:"websocket,omitempty"`
 
 	Modbus *modbusReport `json:"modbus,omitempty"`
+	Alarms *alarmReport  `json:"alarms,omitempty"`
 }
 
 // environment is what the figures depend on.
@@ -196,6 +197,9 @@ func (r *report) writeText(w io.Writer) error {
 	}
 	if r.WebSockets != nil {
 		r.WebSockets.text(&b)
+	}
+	if r.Alarms != nil {
+		r.Alarms.text(&b, r.Environment.Rounds)
 	}
 	if r.Update != nil {
 		r.Update.text(&b)

@@ -52,7 +52,7 @@ func (b *bench) update(ctx context.Context, maximum float64) (_ *update, err err
 	d := newDefinitions(b.channels)
 	b.say("update: starting an engine with %d points …", d.size())
 	const site = "-update"
-	l, err := b.startEngine(ctx, d, site, updateHistory)
+	l, err := b.startEngine(ctx, scripts.StoreConfig{URL: b.url}, d, site, updateHistory)
 	if err != nil {
 		return nil, err
 	}

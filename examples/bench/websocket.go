@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/voltageems/voltage/scripts"
 )
 
 // webSockets is how soon values reach many WebSocket clients, a part of which never
@@ -42,7 +44,7 @@ const (
 func (b *bench) webSockets(ctx context.Context) (_ *webSockets, err error) {
 	d := newDefinitions(min(b.channels, socketChannels))
 	b.say("WebSocket: %d clients on %d points …", b.clients, d.size())
-	l, err := b.startEngine(ctx, d, "-ws", 0)
+	l, err := b.startEngine(ctx, scripts.StoreConfig{URL: b.url}, d, "-ws", 0)
 	if err != nil {
 		return nil, err
 	}

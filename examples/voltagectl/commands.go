@@ -41,7 +41,7 @@ func (g group) list() string {
 func groups() []group {
 	return []group{
 		{"scripts", "The scripts that move a site's values in Redis. docs/scripts.md explains them.", true, commands()},
-		{"alarm", "The alarms of a site. docs/alarms.md explains them.", true, alarmCommands()},
+		{"alarm", "The alarms of a site. docs/alarms.md explains them.", true, append(alarmCommands(), alarmTestCommand())},
 		{"modbus", "Modbus devices: what they hold, where, and what an engine would ask them for.\ndocs/modbus.md explains them.", false, modbusCommands()},
 		{"profile", "Device profiles. docs/modbus.md shows how to write one.", false, profileCommands()},
 	}

@@ -25,13 +25,14 @@ func (r *run) alarmOpen(now string, a *alarm) {
 // alarmRaise: a condition that is in alarm from now on: a new record, or the open
 // one again.
 func (r *run) alarmRaise(now string, a *alarm) {
-	if r.alarmLoad(a) {
+	again := r.alarmLoad(a)
+	if again {
 		r.alarmAgain(now, a)
 	} else {
 		r.alarmNew(now, a)
 	}
 	if a.suppression() == "" {
-		r.alarmNotify(now, a.moves[len(a.moves)-1], a, "")
+		r.alarmNotify(now, a.moves[len(a.moves)-1], a, "", !again)
 	}
 	a.raises = append(trim(a.raises, mustNumber(now), chatterTime), now)
 	if !a.chatter && len(a.raises) >= chatterCount {
@@ -42,12 +43,16 @@ func (r *run) alarmRaise(now string, a *alarm) {
 }
 
 func (r *run) alarmAgain(now string, a *alarm) {
+	if a.r.message == "" {
+		a.record.message = alarmText(a.r, a.model, a.point, a.valueOr(a.record.value), a.said)
+	}
 	r.alarmTo(now, "reraised", a, alarmActive, "", "")
 	n, ok := number(a.record.count)
 	if !ok {
 		n = 1
 	}
-	r.call("HSET", r.key("alarm:", a.id), "status", alarmActive, "value", a.valueOr(a.record.value), "count", whole(n+1))
+	r.call("HSET", r.key("alarm:", a.id), "status", alarmActive, "value", a.valueOr(a.record.value),
+		"message", a.record.message, "count", whole(n+1))
 	r.call("HDEL", r.key("alarm:", a.id), "cleared_at")
 }
 
@@ -66,9 +71,13 @@ func (r *run) alarmNew(now string, a *alarm) {
 	if r.integer("DEL", key) == 1 { // a counter that was lost with the data starts again
 		r.call("ZREM", r.key("alarm:closed"), a.id)
 	}
+	notified := "0"
+	if a.suppression() == "" {
+		notified = "1"
+	}
 	r.call("HSET", key, "id", a.id, "model_id", a.model, "point_name", a.point, "value", a.record.value,
 		"rule_id", a.rule, "timestamp", now, "status", alarmActive, "severity", rule.severity, "message", a.record.message,
-		"threshold", a.record.threshold, "high", stored(rule.high), "operator", rule.op, "count", "1")
+		"threshold", a.record.threshold, "high", stored(rule.high), "operator", rule.op, "count", "1", "notified", notified)
 	if a.device != "" {
 		r.call("HSET", key, "device_time", a.device)
 	}
@@ -96,7 +105,7 @@ func (r *run) alarmClear(now string, a *alarm) {
 		r.call("HDEL", r.key("alarm:", id), "chattering")
 	}
 	if a.suppression() == "" {
-		r.alarmNotify(now, transition, a, "")
+		r.alarmNotify(now, transition, a, "", false)
 	}
 	if a.status == alarmClosed {
 		r.alarmEnd(now, a)
@@ -124,7 +133,7 @@ func (r *run) alarmResume(now string, a *alarm, flag *bool, transition, by, comm
 	r.alarmMark(a)
 	if told {
 		r.call("HSET", r.key("alarm:", a.id), "status", alarmActive)
-		r.alarmNotify(now, transition, a, by)
+		r.alarmNotify(now, transition, a, by, false)
 	}
 }
 

@@ -74,7 +74,7 @@ func (d *desk) acknowledge() bool {
 	d.alarmTo(d.now, alarmAcked, a, status, d.by, d.comment)
 	d.stamp()
 	if a.suppression() == "" {
-		d.alarmNotify(d.now, alarmAcked, a, d.by)
+		d.alarmNotify(d.now, alarmAcked, a, d.by, false)
 	}
 	if status == alarmClosed {
 		d.alarmEnd(d.now, a)
@@ -174,7 +174,7 @@ func (d *desk) end(transition string) []string {
 		d.call("HSET", d.key("alarm:", a.id), "status", alarmClosed, "comment", d.comment)
 	}
 	if a.suppression() == "" {
-		d.alarmNotify(d.now, transition, a, d.by)
+		d.alarmNotify(d.now, transition, a, d.by, false)
 	}
 	d.alarmEnd(d.now, a)
 	a.met, a.since, a.edges, a.raises, a.memory, a.due = false, "", nil, nil, "", ""

@@ -213,7 +213,10 @@ func (r *run) alarmJournal(now, transition string, a *alarm, by, comment string)
 		args = append(args, "device_time", a.device)
 	}
 	r.call(args...)
-	r.call("PUBLISH", r.key("alarm:journal"), a.id)
+	if !r.hinted { // once a call: whoever is told reads on to the end
+		r.hinted = true
+		r.call("PUBLISH", r.key("alarm:journal"), a.id)
+	}
 	a.moves = append(a.moves, transition)
 }
 
@@ -233,9 +236,13 @@ func (r *run) alarmTo(now, transition string, a *alarm, status, by, comment stri
 	rethrow(func() { r.alarmJournal(now, transition, a, by, comment) }, func() { a.status = before })
 }
 
-// alarmNotify hands a transition to whoever sends notifications.
-func (r *run) alarmNotify(now, transition string, a *alarm, by string) {
-	n := r.integer("HINCRBY", r.key("alarm:", a.id), "notified", "1")
+// alarmNotify hands a transition to whoever sends notifications. first says that
+// the record is new, and counts this one already.
+func (r *run) alarmNotify(now, transition string, a *alarm, by string, first bool) {
+	n := int64(1)
+	if !first {
+		n = r.integer("HINCRBY", r.key("alarm:", a.id), "notified", "1")
+	}
 	operator := ""
 	if a.r != nil {
 		operator = a.r.op
@@ -279,8 +286,11 @@ func (r *run) alarmEnd(now string, a *alarm) {
 	_, _ = r.pcall("SREM", r.key("alarm:active"), id)
 	r.call("HSET", r.key("alarm:", id), "closed_at", now)
 	r.call("EXPIRE", r.key("alarm:", id), alarmKept)
-	r.call("ZADD", closed, now, id)
-	if over := r.integer("ZCARD", closed) - alarmKeep; over > 0 {
+	over := int64(0)
+	if _, err := r.pcall("ZADD", closed, now, id); err == nil { // a list of another program's is no reason to stay open
+		over = r.integer("ZCARD", closed) - alarmKeep
+	}
+	if over > 0 {
 		for _, old := range r.list("ZRANGE", closed, "0", whole(float64(min(over, 100)-1))) {
 			gone, _ := old.(string)
 			r.call("DEL", r.key("alarm:", gone))

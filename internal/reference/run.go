@@ -71,6 +71,7 @@ type run struct {
 	script Script
 	prefix string
 	argv   []string
+	hinted bool // that the alarm journal has grown
 }
 
 // failure is what an error of the Lua is here: a panic that protect and Run

@@ -1,5 +1,5 @@
 -- alarm_check: the alarm rules of one point against one value
--- @version 1.5.0
+-- @version 1.3.0
 -- @include alarm
 --
 -- By hand, and from other programs; data_sync does the same in its batches:

@@ -1,5 +1,5 @@
 -- alarm_desk: what a person does with an alarm
--- @version 1.5.0
+-- @version 1.3.0
 -- @include alarm
 --
 -- An alarm is the id of a record, or <model>:<point>:<rule>.

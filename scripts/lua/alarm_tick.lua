@@ -1,5 +1,5 @@
 -- alarm_tick: what alarm rules have to do without a sample
--- @version 1.2.0
+-- @version 1.0.0
 -- @include alarm_batch
 --
 -- The engine calls it ten times a second: delays that are over, the end of

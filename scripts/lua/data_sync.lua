@@ -1,5 +1,5 @@
 -- data_sync: values from channels to models, commands from models to channels
--- @version 1.5.0
+-- @version 1.3.0
 -- @include alarm
 -- @include alarm_batch
 -- @include rule

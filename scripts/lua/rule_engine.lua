@@ -1,5 +1,5 @@
 -- rule_engine: one rule, now
--- @version 1.5.0
+-- @version 1.3.0
 -- @include rule
 --
 -- For people; data_sync runs the rules of changed points by itself:

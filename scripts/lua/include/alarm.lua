@@ -26,11 +26,12 @@ end
 
 -- A condition that is in alarm from now on: a new record, or the open one again.
 local function alarm_raise(now, a)
-  local r = a.r
-  if alarm_load(a) then
-    alarm_to(now, 'reraised', a, 'active')
+  local r, again = a.r, alarm_load(a)
+  if again then
     local id = a.id
-    redis.call('HSET', P .. 'alarm:' .. id, 'status', 'active', 'value', a.value or a.record.value,
+    if r.message == '' then a.record.message = alarm_text(r, a.model, a.point, a.value or a.record.value, a.said or '') end
+    alarm_to(now, 'reraised', a, 'active')
+    redis.call('HSET', P .. 'alarm:' .. id, 'status', 'active', 'value', a.value or a.record.value, 'message', a.record.message,
       'count', string.format('%d', (number(a.record.count) or 1) + 1))
     redis.call('HDEL', P .. 'alarm:' .. id, 'cleared_at')
   else
@@ -48,12 +49,13 @@ local function alarm_raise(now, a)
     if redis.call('DEL', key) == 1 then redis.call('ZREM', P .. 'alarm:closed', a.id) end
     redis.call('HSET', key, 'id', a.id, 'model_id', a.model, 'point_name', a.point, 'value', a.record.value,
       'rule_id', a.rule, 'timestamp', now, 'status', 'active', 'severity', r.severity, 'message', a.record.message,
-      'threshold', a.record.threshold, 'high', stored(r.high), 'operator', r.op, 'count', '1')
+      'threshold', a.record.threshold, 'high', stored(r.high), 'operator', r.op, 'count', '1',
+      'notified', alarm_suppression(a) == '' and '1' or '0')
     if a.device then redis.call('HSET', key, 'device_time', a.device) end
     if alarm_suppression(a) ~= '' then alarm_mark(a) end
     redis.call('PUBLISH', P .. 'alarm:new', a.id)
   end
-  if alarm_suppression(a) == '' then alarm_notify(now, a.moves[#a.moves], a) end
+  if alarm_suppression(a) == '' then alarm_notify(now, a.moves[#a.moves], a, '', not again) end
   forget_times(a.raises, tonumber(now), CHATTER_TIME)
   a.raises[#a.raises + 1] = now
   if not a.chatter and #a.raises >= CHATTER_COUNT then

@@ -42,6 +42,10 @@ end
 -- What an item of the batch says, and whether its rule has to be read.
 local function alarm_item(t, text, op, limit, hysteresis, state)
   local v, value, device = tonumber(text), text, nil
+  if v and not state then -- nearly always a comparison that is not met
+    local threshold = tonumber(limit)
+    if threshold and compare(v, op, threshold) == false then return nil, false end
+  end
   if not v and text ~= '' then
     local quality = string.match(text, '^!(%a+)$')
     if quality then

@@ -20,7 +20,7 @@
 -- @keys w  alarm:active    the ids of those not yet closed
 -- @keys rw alarm:closed    the ids of closed ones by time
 -- @keys w  timers          when rules must be looked at without a sample
--- @keys wp alarm:journal   every transition; on the channel, the alarm's id
+-- @keys wp alarm:journal   every transition; on the channel, the id of the first alarm of the call
 local ALARM_KEPT = 2592000 -- seconds that a closed record stays: 30 days
 local ALARM_CLOSED = 10000 -- closed records that stay
 local ALARM_JOURNAL = 100000 -- entries
@@ -49,7 +49,12 @@ end
 -- nobody can read is as if there were none.
 local function alarm_at(model, point, rule, text)
   local a = { model = model, point = point, rule = rule, name = model .. ':' .. point .. ':' .. rule, text = text, moves = {} }
-  local met, due, quality, id, status, since, flags, until_, edges, raises, memory = string.match(text or '', STATE)
+  if not text then
+    a.met, a.due, a.quality, a.id, a.status, a.since, a.till, a.memory = false, '', '', '', 'normal', '', '', ''
+    a.shelved, a.out, a.design, a.chatter, a.edges, a.raises, a.timed = false, false, false, false, {}, {}, ''
+    return a
+  end
+  local met, due, quality, id, status, since, flags, until_, edges, raises, memory = string.match(text, STATE)
   if not met then
     met, due, quality, id, status, since, flags, until_, edges, raises, memory = '0', '', '', '', 'normal', '', '', '', '', '', ''
   end
@@ -130,6 +135,8 @@ local function alarm_blank(a)
   return { severity = r and r.severity or 'medium', value = '', threshold = r and stored(r.threshold) or '', message = r and r.message or '' }
 end
 
+local alarm_hinted = false
+
 -- One transition. a.value is the value that caused it, nil for the record's.
 local function alarm_journal(now, transition, a, by, comment)
   local c = a.record or alarm_blank(a)
@@ -141,7 +148,10 @@ local function alarm_journal(now, transition, a, by, comment)
     entry[#entry + 1] = a.device
   end
   redis.call('XADD', P .. 'alarm:journal', 'MAXLEN', '~', ALARM_JOURNAL, '*', unpack(entry))
-  redis.call('PUBLISH', P .. 'alarm:journal', a.id)
+  if not alarm_hinted then -- once a call: whoever is told reads on to the end
+    alarm_hinted = true
+    redis.call('PUBLISH', P .. 'alarm:journal', a.id)
+  end
   a.moves[#a.moves + 1] = transition
 end
 
@@ -156,10 +166,11 @@ local function alarm_to(now, transition, a, status, by, comment)
   end
 end
 
--- Hands a transition to whoever sends notifications.
-local function alarm_notify(now, transition, a, by)
+-- Hands a transition to whoever sends notifications. first says that the record
+-- is new, and counts this one already.
+local function alarm_notify(now, transition, a, by, first)
   local c = a.record
-  local n = redis.call('HINCRBY', P .. 'alarm:' .. a.id, 'notified', 1)
+  local n = first and 1 or redis.call('HINCRBY', P .. 'alarm:' .. a.id, 'notified', 1)
   notify({ type = 'alarm', id = a.id .. '-' .. string.format('%d', n), transition = transition, alarm_id = a.id,
     model_id = a.model, point_name = a.point, rule_id = a.rule, severity = c.severity, status = a.status,
     value = a.value or c.value, threshold = c.threshold, operator = a.r and a.r.op or '', message = c.message,
