@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/voltageems/voltage/model"
+	"github.com/voltageems/voltage/scripts"
 	"github.com/voltageems/voltage/scripts/storetest"
 )
 
@@ -179,5 +180,59 @@ func TestLostAlarmTimers(t *testing.T) {
 		require.NoError(t, err)
 		s.tick(t)
 		require.Equal(t, []string{"raised"}, s.transitions(t))
+	})
+}
+
+// An alarm that comes again wants to be acknowledged again, also where it is
+// latched by the time that somebody looks.
+func TestLatchedAlarmComesAgain(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
+		s := newSite(t, client)
+		ctx := t.Context()
+		require.NoError(t, s.PutAlarmRule(ctx, model.AlarmRule{ID: "hot", Model: "pcs1", Point: "temperature", Operator: model.Above, Threshold: 60, Latch: true}))
+		w := s.NewWriter(s.lease, s.points)
+		write := func(v float64) {
+			t.Helper()
+			_, _, err := w.Write(ctx, []model.Sample{sample("2", v)}, false)
+			require.NoError(t, err)
+		}
+		write(70)
+		write(50)
+		a, err := s.Acknowledge(ctx, "pcs1:temperature:hot", "anna", "")
+		require.NoError(t, err)
+		require.Equal(t, "anna", a.AcknowledgedBy)
+		write(71)
+		write(51)
+		a, err = s.Alarm(ctx, a.ID)
+		require.NoError(t, err)
+		require.Equal(t, model.AlarmLatched, a.Status)
+		require.Zero(t, a.Acknowledged)
+		a, err = s.Acknowledge(ctx, a.ID, "bert", "")
+		require.NoError(t, err)
+		require.Equal(t, "bert", a.AcknowledgedBy)
+		require.Equal(t, []string{"raised", "latched", "acknowledged", "reraised", "latched", "acknowledged"}, s.transitions(t))
+	})
+}
+
+// A call of shelving that comes twice, because its answer was lost, is one; with
+// another end or reason it is another one.
+func TestShelvingComesTwice(t *testing.T) {
+	t.Parallel()
+	text, err := scripts.Dump("alarm_desk")
+	require.NoError(t, err)
+	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
+		s := newSite(t, client)
+		require.NoError(t, s.PutAlarmRule(t.Context(), model.AlarmRule{ID: "hot", Model: "pcs1", Point: "temperature", Operator: model.Above, Threshold: 60}))
+		for _, c := range []struct {
+			code, by, reason string
+			until            int64
+		}{{"OK", "anna", "fan", start + 60_000}, {"SAME", "anna", "fan", start + 60_000}, {"OK", "anna", "pump", start + 60_000},
+			{"OK", "bert", "pump", start + 60_000}, {"OK", "bert", "pump", start + 90_000}, {"SAME", "bert", "pump", start + 90_000}} {
+			reply, err := client.Eval(t.Context(), text, []string{s.key("anchor")}, "shelve", start, "", "pcs1:temperature:hot", c.by, c.reason, c.until).StringSlice()
+			require.NoError(t, err)
+			require.Equal(t, []string{c.code, "normal"}, reply)
+		}
+		require.Equal(t, []string{"shelved", "shelved", "shelved", "shelved"}, s.transitions(t))
 	})
 }

@@ -53,7 +53,7 @@ func (r *run) alarmAgain(now string, a *alarm) {
 	}
 	r.call("HSET", r.key("alarm:", a.id), "status", alarmActive, "value", a.valueOr(a.record.value),
 		"message", a.record.message, "count", whole(n+1))
-	r.call("HDEL", r.key("alarm:", a.id), "cleared_at")
+	r.call("HDEL", r.key("alarm:", a.id), "cleared_at", "acknowledged_at", "acknowledged_by") // of before
 }
 
 func (r *run) alarmNew(now string, a *alarm) {
@@ -133,6 +133,7 @@ func (r *run) alarmResume(now string, a *alarm, flag *bool, transition, by, comm
 	r.alarmMark(a)
 	if told {
 		r.call("HSET", r.key("alarm:", a.id), "status", alarmActive)
+		r.call("HDEL", r.key("alarm:", a.id), "acknowledged_at", "acknowledged_by")
 		r.alarmNotify(now, transition, a, by, false)
 	}
 }

@@ -210,6 +210,11 @@ func (d *desk) shelve() []string {
 	case d.a.out:
 		return []string{"STATE", statusOut}
 	}
+	if d.a.shelved && d.a.till == rounded(till) { // perhaps a call whose answer was lost
+		if e := decode(d.text("HGET", d.key("alarm:shelved"), d.a.name)); e != nil && field(e, "by") == d.by && field(e, "reason") == d.comment {
+			return []string{"SAME", d.a.status}
+		}
+	}
 	d.a.shelved, d.a.till = true, rounded(till)
 	d.a.sooner(till)
 	return d.suppress(statusShelved, d.a.till)

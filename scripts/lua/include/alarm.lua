@@ -33,7 +33,7 @@ local function alarm_raise(now, a)
     alarm_to(now, 'reraised', a, 'active')
     redis.call('HSET', P .. 'alarm:' .. id, 'status', 'active', 'value', a.value or a.record.value, 'message', a.record.message,
       'count', string.format('%d', (number(a.record.count) or 1) + 1))
-    redis.call('HDEL', P .. 'alarm:' .. id, 'cleared_at')
+    redis.call('HDEL', P .. 'alarm:' .. id, 'cleared_at', 'acknowledged_at', 'acknowledged_by') -- of before
   else
     a.id = string.format('%d', redis.call('INCR', P .. 'alarm:counter'))
     a.record = { severity = r.severity, value = a.value or '0.000000', threshold = stored(r.threshold), message = r.message, count = '1' }
@@ -104,6 +104,7 @@ local function alarm_resume(now, a, flag, transition, by, comment)
   alarm_mark(a)
   if told then
     redis.call('HSET', P .. 'alarm:' .. a.id, 'status', 'active')
+    redis.call('HDEL', P .. 'alarm:' .. a.id, 'acknowledged_at', 'acknowledged_by')
     alarm_notify(now, transition, a, by)
   end
 end
