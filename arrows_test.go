@@ -61,6 +61,7 @@ var onlyHere = map[string]string{
 	"github.com/goburrow/modbus":      "channel/modbus",
 	"github.com/goburrow/serial":      "channel/modbus",
 	"github.com/wneessen/go-mail":     "alarm/notify/smtp",
+	"github.com/eclipse/paho":         "alarm/notify/mqtt",
 	"text/template":                   "alarm/notify/text", // 6 MB of firmware
 	"html/template":                   "none",
 	"github.com/coder/websocket":      "internal/api",

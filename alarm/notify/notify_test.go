@@ -188,6 +188,16 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	require.Eventually(t, ok, time.Minute, 2*time.Millisecond, what)
 }
 
+// later turns the clock by seconds until ok. Once is not enough: a target may have looked
+// at the clock just before, and begin to wait just after.
+func (b *bench) later(what string, ok func() bool) {
+	b.t.Helper()
+	eventually(b.t, what, func() bool {
+		b.clock.add(time.Second)
+		return ok()
+	})
+}
+
 func (b *bench) status() model.Notifications {
 	b.t.Helper()
 	s, err := b.n.Status(b.t.Context())
@@ -326,10 +336,7 @@ func TestATargetThatIsDown(t *testing.T) {
 		require.Equal(t, 1, down.closed)
 		down.answers(nil)
 		b.start("two", notify.Config{Targets: []notify.Target{{ID: "down", Sender: down.factory}, {ID: "up", Sender: up.factory}}, Routes: []notify.Route{{Targets: []string{"down", "up"}}}})
-		eventually(t, "it gets all", func() bool {
-			b.clock.add(time.Second)
-			return len(down.ids()) == 11
-		})
+		b.later("it gets all", func() bool { return len(down.ids()) == 11 })
 		require.Len(t, up.ids(), 11, "and nobody gets one again")
 		eventually(t, "nothing is left", func() bool { n := b.status(); return n.Targets[0].Pending == 0 })
 		keys, err := client.Keys(t.Context(), b.key("notification:*")).Result()
@@ -383,10 +390,7 @@ func TestAttemptsAndAgeEnd(t *testing.T) {
 			cfg.MaxAttempts, cfg.MaxAge = c.attempts, c.age
 			b := newBench(t, client, cfg)
 			b.push(alarmText("1-1"))
-			eventually(t, "it is given up", func() bool {
-				b.clock.add(time.Second)
-				return len(b.dead()) == 1
-			})
+			b.later("it is given up", func() bool { return len(b.dead()) == 1 })
 			require.Equal(t, c.reason, b.dead()[0].Reason)
 			b.idle(0)
 		})
@@ -407,8 +411,7 @@ func TestRetryAfter(t *testing.T) {
 	b.push(alarmText("2-1"))
 	b.idle(2)
 	require.Empty(t, in.ids())
-	b.clock.add(time.Second)
-	eventually(t, "now", func() bool { return len(in.ids()) == 2 })
+	b.later("now", func() bool { return len(in.ids()) == 2 })
 }
 
 // Above its rate a target gets one message for all the others; critical ones come
@@ -427,7 +430,7 @@ func TestRate(t *testing.T) {
 		b.idle(97)
 		require.Len(t, in.ids(), 4)
 		require.Contains(t, in.ids(), "100-1")
-		b.clock.add(time.Minute)
+		b.later("the minute is over", func() bool { return len(in.ids()) == 5 })
 		b.idle(0)
 		got := in.messages()
 		require.Len(t, got, 5)
@@ -463,6 +466,7 @@ func TestTooManyWait(t *testing.T) {
 				texts = append(texts, alarmText(fmt.Sprintf("%d-1", n), "severity", some.severity))
 			}
 			require.NoError(t, b.client.LPush(t.Context(), b.key("notification:queue"), texts...).Err())
+			b.n.Wake()
 		}
 	}
 	var s model.Notifications
@@ -501,8 +505,7 @@ func TestEscalation(t *testing.T) {
 		eventually(t, "loaded", func() bool { s := b.status(); return len(s.Targets) == 2 && s.Targets[1].Pending == 5 })
 		require.Empty(t, boss.ids())
 		require.NoError(t, client.HSet(t.Context(), b.key("alarm:4"), "status", "acknowledged").Err())
-		b.clock.add(time.Second)
-		eventually(t, "the escalations are over", func() bool { s := b.status(); return s.Targets[0].Pending == 0 && s.Targets[1].Pending == 0 })
+		b.later("the escalations are over", func() bool { s := b.status(); return s.Targets[0].Pending == 0 && s.Targets[1].Pending == 0 })
 		require.Equal(t, []string{"1-1-escalation-10m0s"}, boss.ids())
 		require.Contains(t, boss.messages()[0].Subject, "not acknowledged for 10m0s")
 		require.Contains(t, ops.ids(), "1-1-escalation-10m0s")
@@ -522,10 +525,7 @@ func TestSeveralSendersShare(t *testing.T) {
 			want = append(want, fmt.Sprintf("%d-1", i))
 			b.push(alarmText(want[i]))
 		}
-		eventually(t, "all are there", func() bool {
-			b.clock.add(time.Second)
-			return len(in.ids()) == 300
-		})
+		b.later("all are there", func() bool { return len(in.ids()) == 300 })
 		require.ElementsMatch(t, want, in.ids(), "each once")
 	})
 }

@@ -1,5 +1,7 @@
 // Package mqtt publishes notifications as JSON to an MQTT broker (3.1.1), with
-// quality of service 1.
+// quality of service 1. The packets are those of Eclipse Paho; its client is not
+// used, for a message here waits for its own acknowledgement, ends with its context,
+// and needs no reconnecting, queues and goroutines in the background.
 package mqtt
 
 import (
@@ -15,6 +17,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/eclipse/paho.mqtt.golang/packets"
+
 	"github.com/voltageems/voltage/alarm/notify"
 	"github.com/voltageems/voltage/model"
 )
@@ -28,6 +32,8 @@ const (
 	closeTime = 500 * time.Millisecond
 	maxTopic  = 1024
 	maxLogin  = 4096
+	// maxRemaining is the most that the length of a packet can say.
+	maxRemaining = 268_435_455
 )
 
 // Config says where to publish.
@@ -106,8 +112,7 @@ func (s *sender) Send(ctx context.Context, m notify.Message) error {
 		return notify.Permanent(err)
 	}
 	topic := s.topic(m)
-	p := publishPacket(topic, 0, s.Retain, body)
-	if len(topic) > 1<<16-1 || len(p) > maxRemaining {
+	if len(topic) > 1<<16-1 || 2+len(topic)+2+len(body) > maxRemaining {
 		return notify.Permanent(errors.New("the message is too large for MQTT"))
 	}
 	s.mu.Lock()
@@ -148,15 +153,17 @@ func (s *sender) publish(ctx context.Context, topic string, body []byte) (err er
 	conn := s.conn
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
 	s.number = s.number%(1<<16-1) + 1
-	if _, err := conn.Write(publishPacket(topic, s.number, s.Retain, body)); err != nil {
+	p := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
+	p.Qos, p.Retain, p.TopicName, p.MessageID, p.Payload = 1, s.Retain, topic, s.number, body
+	if err := p.Write(conn); err != nil {
 		return fmt.Errorf("publishing: %w", err)
 	}
 	for {
-		kind, answer, err := readPacket(s.in)
+		answer, err := readAnswer(s.in)
 		if err != nil {
 			return fmt.Errorf("waiting for the acknowledgement: %w", err)
 		}
-		if pubAck(kind, answer, s.number) {
+		if ack, ok := answer.(*packets.PubackPacket); ok && ack.MessageID == s.number {
 			break
 		}
 	}
@@ -197,14 +204,19 @@ func (s *sender) dial(ctx context.Context) error {
 	}
 	s.conn, s.in = conn, bufio.NewReader(conn)
 	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
-	if _, err := conn.Write(connectPacket(s.ClientID, s.Username, s.Password, uint16(keepAlive/time.Second))); err != nil {
+	p := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
+	p.ProtocolName, p.ProtocolVersion, p.CleanSession, p.Keepalive = "MQTT", 4, true, uint16(keepAlive/time.Second)
+	p.ClientIdentifier = s.ClientID
+	p.UsernameFlag, p.Username = s.Username != "", s.Username
+	p.PasswordFlag, p.Password = s.Password != "", []byte(s.Password)
+	if err := p.Write(conn); err != nil {
 		return fmt.Errorf("connecting: %w", err)
 	}
-	kind, answer, err := readPacket(s.in)
+	answer, err := readAnswer(s.in)
 	if err != nil {
 		return fmt.Errorf("connecting: %w", err)
 	}
-	return connAck(kind, answer)
+	return accepted(answer)
 }
 
 // close ends the connection. s.mu is held.
@@ -221,7 +233,7 @@ func (s *sender) leave() {
 		return
 	}
 	if s.conn.SetDeadline(time.Now().Add(closeTime)) == nil {
-		_, _ = s.conn.Write(packet(packetDisconnect<<4, nil)) // a broker that is gone needs no farewell
+		_ = packets.NewControlPacket(packets.Disconnect).Write(s.conn) // a broker that is gone needs no farewell
 	}
 	s.close()
 }

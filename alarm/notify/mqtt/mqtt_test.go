@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/eclipse/paho.mqtt.golang/packets"
 	"github.com/stretchr/testify/require"
 
 	"github.com/voltageems/voltage/alarm/notify"
@@ -190,74 +191,119 @@ func TestPublishTLS(t *testing.T) {
 }
 
 // fake is a broker that answers each packet as f says, and hangs up after nil.
-func fake(t *testing.T, f func(kind byte, body []byte) []byte) string {
+func fake(t *testing.T, f func(packets.ControlPacket) []byte) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
+	var work sync.WaitGroup
+	work.Go(func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
-			in := bufio.NewReader(c)
-			for {
-				kind, body, err := readPacket(in)
-				if err != nil {
-					break
+			work.Go(func() {
+				defer c.Close()
+				for {
+					p, err := packets.ReadPacket(c)
+					if err != nil {
+						return
+					}
+					answer := f(p)
+					if answer == nil {
+						return
+					}
+					if _, err := c.Write(answer); err != nil {
+						return
+					}
 				}
-				answer := f(kind, body)
-				if answer == nil {
-					break
-				}
-				if _, err := c.Write(answer); err != nil {
-					break
-				}
-			}
-			_ = c.Close()
+			})
 		}
-	}()
+	})
 	t.Cleanup(func() {
 		_ = l.Close()
-		<-done
+		work.Wait()
 	})
 	return "mqtt://" + l.Addr().String()
 }
 
+// The beginnings of packets.
+const (
+	connAck byte = packets.Connack << 4
+	pubAck  byte = packets.Puback << 4
+	publish byte = packets.Publish << 4
+)
+
 func TestBrokersThatMisbehave(t *testing.T) {
 	t.Parallel()
-	accepted := []byte{packetConnAck << 4, 2, 0, 0}
-	for want, answers := range map[string][2][]byte{
-		"wrong user name or password":                          {{packetConnAck << 4, 2, 0, 4}},
-		"refuses the connection with code 99":                  {{packetConnAck << 4, 2, 0, 99}},
-		"a packet of type 4 with 2 bytes":                      {{packetPubAck << 4, 2, 0, 4}},
-		"a packet of type 2 with 0 bytes":                      {{packetConnAck << 4, 0}},
-		"a packet of 268435455 bytes":                          {{packetConnAck << 4, 0xff, 0xff, 0xff, 0x7f}},
-		"whose length cannot be":                               {{packetConnAck << 4, 0xff, 0xff, 0xff, 0xff, 0xff}},
-		"waiting for the acknowledgement: unexpected EOF":      {accepted, nil},
-		"waiting for the acknowledgement: the broker sent a p": {accepted, {packetPubAck << 4, 0xff, 0xff, 0x7f}},
+	accepts := []byte{connAck, 2, 0, 0}
+	wait := "waiting for the acknowledgement: "
+	for _, c := range []struct {
+		want             string
+		connect, publish []byte
+	}{
+		{"refuses the connection: bad user name or password", []byte{connAck, 2, 0, 4}, nil},
+		{"refuses the connection with code 99", []byte{connAck, 2, 0, 99}, nil},
+		{"something else than a CONNACK", []byte{pubAck, 2, 0, 1}, nil},
+		{"a CONNACK of 0 bytes", []byte{connAck, 0}, nil},
+		{"a packet of 268435455 bytes", []byte{connAck, 0xff, 0xff, 0xff, 0x7f}, nil},
+		{"a packet of 268435455 bytes", []byte{publish, 0xff, 0xff, 0xff, 0x7f}, nil},
+		{"whose length cannot be", []byte{connAck, 0xff, 0xff, 0xff, 0xff, 0xff}, nil},
+		{"a packet of type 5, which", []byte("SSH-2.0-OpenSSH\r\n"), nil},
+		{"a PUBACK of 84 bytes", []byte("HTTP/1.1 400 Bad Request\r\n"), nil},
+		{wait, accepts, nil}, // it hangs up: EOF, or a connection reset
+		{wait + "the broker sent a packet of 2097151 bytes", accepts, []byte{pubAck, 0xff, 0xff, 0x7f}},
+		{wait + "the broker sent a PUBACK of 1 bytes", accepts, []byte{pubAck, 1, 0}},
+		{wait + "the broker sent a packet of type 9", accepts, []byte{packets.Suback << 4, 3, 0, 1, 1}},
 	} {
-		s := open(t, Config{Topic: "a", Broker: fake(t, func(kind byte, _ []byte) []byte {
-			if kind == packetConnect {
-				return answers[0]
+		s := open(t, Config{Topic: "a", Broker: fake(t, func(p packets.ControlPacket) []byte {
+			if _, ok := p.(*packets.ConnectPacket); ok {
+				return c.connect
 			}
-			return answers[1]
+			return c.publish
 		})})
-		m := notify.Message{ID: "1"}
-		err := s.Send(t.Context(), m)
-		if strings.HasSuffix(want, "unexpected EOF") {
-			require.ErrorContains(t, err, "waiting for the acknowledgement: ")
-			continue
-		}
-		require.ErrorContains(t, err, want)
+		require.ErrorContains(t, s.Send(t.Context(), notify.Message{ID: "1"}), c.want)
 		require.Nil(t, s.conn)
 	}
-	// one that says nothing
-	ctx, cancel := context.WithCancel(t.Context())
-	s := open(t, Config{Topic: "a", Broker: fake(t, func(byte, []byte) []byte { cancel(); return []byte{} })})
-	require.ErrorIs(t, s.Send(ctx, notify.Message{}), context.Canceled)
+}
+
+// Delivered is what the broker acknowledges, not another's acknowledgement and not
+// silence.
+func TestAcknowledgement(t *testing.T) {
+	t.Parallel()
+	seen := make(chan *packets.PublishPacket, 2)
+	s := open(t, Config{Topic: "a", Username: "u", Password: "p", ClientID: "c", Retain: true, Broker: fake(t, func(p packets.ControlPacket) []byte {
+		switch p := p.(type) {
+		case *packets.ConnectPacket:
+			if p.Username != "u" || string(p.Password) != "p" || p.ClientIdentifier != "c" || !p.CleanSession || p.Keepalive != 60 || p.ProtocolName != "MQTT" || p.ProtocolVersion != 4 {
+				return []byte{connAck, 2, 0, 5}
+			}
+			return []byte{connAck, 2, 0, 0}
+		case *packets.PublishPacket:
+			seen <- p
+			// a message to nobody, the acknowledgement of another, and the right one
+			return []byte{publish, 4, 0, 1, 'x', 'y', pubAck, 2, 9, 9, pubAck, 2, 0, byte(p.MessageID)}
+		}
+		return nil
+	})})
+	for i := range uint16(2) {
+		require.NoError(t, s.Send(t.Context(), notify.Message{ID: "1"}))
+		p := <-seen
+		require.Equal(t, []any{byte(1), true, "a", i + 1}, []any{p.Qos, p.Retain, p.TopicName, p.MessageID})
+	}
+
+	for name, silent := range map[string][]byte{"after the connect": nil, "after the message": {connAck, 2, 0, 0}} {
+		ctx, cancel := context.WithCancel(t.Context())
+		s := open(t, Config{Topic: "a", Broker: fake(t, func(p packets.ControlPacket) []byte {
+			if _, ok := p.(*packets.ConnectPacket); ok && silent != nil {
+				return silent
+			}
+			cancel()
+			return []byte{}
+		})})
+		require.ErrorIs(t, s.Send(ctx, notify.Message{}), context.Canceled, name)
+		require.Nil(t, s.conn, name)
+	}
 }
 
 func TestSettings(t *testing.T) {
@@ -274,22 +320,22 @@ func TestSettings(t *testing.T) {
 	require.Equal(t, "voltage-plant-a-e-mq", open(t, Config{Broker: "mqtt://a", Topic: "a"}).ClientID)
 }
 
-func FuzzReadPacket(f *testing.F) {
-	f.Add([]byte{packetConnAck << 4, 2, 0, 0})
-	f.Add([]byte{packetPubAck << 4, 0x80, 0x01})
+func FuzzReadAnswer(f *testing.F) {
+	f.Add([]byte{connAck, 2, 0, 0})
+	f.Add([]byte{publish, 0x80, 0x01})
+	f.Add([]byte{publish, 1, 0, pubAck, 2, 0, 1})
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0x7f})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		kind, body, err := readPacket(bufio.NewReader(bytes.NewReader(b)))
+		p, err := readAnswer(bufio.NewReader(bytes.NewReader(b)))
 		if err != nil {
 			return
 		}
-		require.LessOrEqual(t, len(body), maxIncoming)
-		require.LessOrEqual(t, len(body)+2, len(b))
-		_ = connAck(kind, body)
-		_ = pubAck(kind, body, 1)
-		again, same, err := readPacket(bufio.NewReader(bytes.NewReader(packet(kind<<4, body))))
+		_ = accepted(p)
+		var again bytes.Buffer
+		require.NoError(t, p.Write(&again))
+		require.True(t, bytes.Contains(b, again.Bytes()[3:]), "it was sent")
+		same, err := readAnswer(bufio.NewReader(&again))
 		require.NoError(t, err)
-		require.Equal(t, kind, again)
-		require.True(t, bytes.Equal(body, same))
+		require.Equal(t, p, same)
 	})
 }
