@@ -72,11 +72,33 @@ func (p *Plane) judgeChanged(ctx context.Context) error {
 			changed = append(changed, name)
 		}
 	}
-	if err := p.judgeSoon(ctx, changed); err != nil {
+	if err := p.judgeSoon(ctx, append(changed, pl.grouped(changed)...)); err != nil {
 		return err
 	}
 	p.judging.rules = pl.alarmDigests
 	return nil
+}
+
+// grouped returns the rules that hold back while one of these rules, being of their
+// channel, tells of it: what they have held back is due when it is gone.
+func (pl *plan) grouped(names []string) (held []string) {
+	for _, name := range names {
+		rest, ofChannel := strings.CutPrefix(name, model.AlarmModelChannel+":")
+		if !ofChannel {
+			continue
+		}
+		channel, _, _ := strings.Cut(rest, ":")
+		for _, routes := range pl.routes[channel] {
+			for _, r := range routes {
+				for _, a := range r.alarms {
+					if a.Operator == model.IsStale || a.Operator == model.BadQuality {
+						held = append(held, model.AlarmRef(a.Model, a.Point, a.ID))
+					}
+				}
+			}
+		}
+	}
+	return held
 }
 
 // judgeAll has every rule that is not normal judged, and its timer set anew.

@@ -236,3 +236,32 @@ func TestShelvingComesTwice(t *testing.T) {
 		require.Equal(t, []string{"shelved", "shelved", "shelved", "shelved"}, s.transitions(t))
 	})
 }
+
+// What was held back for the alarm of its channel is told when the channel has none
+// any more.
+func TestChannelAlarmIsRemovedWhileOffline(t *testing.T) {
+	t.Parallel()
+	storetest.Each(t, func(t *testing.T, client redis.UniversalClient) {
+		s := newSite(t, client)
+		ctx := t.Context()
+		require.NoError(t, s.PutAlarmRule(ctx, model.AlarmRule{ID: "gone", Model: "pcs1", Point: "temperature", Operator: model.BadQuality}))
+		require.NoError(t, s.PutAlarmRule(ctx, model.AlarmRule{ID: "down", Model: "channel", Point: "1001", Operator: model.IsOffline}))
+		look := func() {
+			t.Helper()
+			_, err := s.Reconcile(ctx)
+			require.NoError(t, err)
+			s.tick(t)
+		}
+		look()
+		w := s.NewWriter(s.lease, s.points)
+		for _, x := range []model.Sample{sample("2", 20), {Point: "2", Quality: model.Offline}} {
+			_, _, err := w.Write(ctx, []model.Sample{x}, false)
+			require.NoError(t, err)
+		}
+		look()
+		require.Empty(t, s.transitions(t))
+		require.NoError(t, s.DropAlarmRule(ctx, "channel", "1001", "down"))
+		look()
+		require.Equal(t, []string{"raised"}, s.transitions(t))
+	})
+}
