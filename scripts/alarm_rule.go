@@ -38,7 +38,11 @@ func parseAlarmRule(modelID, point, id, text string) (model.AlarmRule, error) {
 		Message  string         `json:"message"`
 		Disabled bool           `json:"disabled"`
 	}
-	if err := json.Unmarshal([]byte(text), &stored); err != nil {
+	b, err := exactFields([]byte(text), &stored)
+	if err != nil {
+		return bad(err)
+	}
+	if err := json.Unmarshal(b, &stored); err != nil {
 		return bad(err)
 	}
 	r := model.AlarmRule{

@@ -47,14 +47,15 @@ func (p *Plane) timerDue(ctx context.Context) (bool, error) {
 		return true, nil // no sorted set: the script says so
 	case err != nil:
 		return false, storeError("reading the timers", err)
-	case len(list) == 0:
-		return false, nil
 	}
 	now := p.localTime()
 	if p.options.Now == nil {
 		if now, err = clock.Result(); err != nil {
 			return false, storeError("reading the time of the store", err)
 		}
+	}
+	if back, err := p.clockRan(ctx, now); err != nil || back || len(list) == 0 {
+		return back, err
 	}
 	return !time.UnixMilli(int64(list[0].Score)).After(now), nil
 }

@@ -20,16 +20,18 @@ import (
 // plan is what batches are resolved with: every definition of the site under
 // one mapping version. It is never changed once it is made.
 type plan struct {
-	version  string
-	digest   uint64
-	routes   map[string]map[string][]route // channel → point → where it goes
-	names    map[string][]string           // model → every name that a route leads to, sorted
-	models   map[string]planModel
-	points   map[string]map[string]model.Point // channel → point → definition
-	index    map[string]string                 // model:point → rule ids, comma separated
-	stored   map[string]string                 // the same as rules:index has it
-	offline  []string                          // channels that alarm rules watch, sorted
-	problems []string
+	version string
+	digest  uint64
+	routes  map[string]map[string][]route // channel → point → where it goes
+	names   map[string][]string           // model → every name that a route leads to, sorted
+	models  map[string]planModel
+	points  map[string]map[string]model.Point // channel → point → definition
+	index   map[string]string                 // model:point → rule ids, comma separated
+	stored  map[string]string                 // the same as rules:index has it
+	offline []string                          // channels that alarm rules watch, sorted
+	// what every stored alarm rule says, by "model:point:rule"
+	alarmDigests map[string]uint64
+	problems     []string
 
 	once      sync.Once // of instances, which are made when somebody asks
 	instances map[string]model.Instance
@@ -198,7 +200,7 @@ func (p *Plane) scanDefinitions(ctx context.Context) ([]string, error) {
 func newPlan(s *stored) *plan {
 	pl := &plan{version: s.version, routes: map[string]map[string][]route{}, names: map[string][]string{}, models: map[string]planModel{},
 		points: map[string]map[string]model.Point{}, index: map[string]string{}}
-	pl.digest, pl.stored = s.digest(), s.rulesIndex
+	pl.digest, pl.stored, pl.alarmDigests = s.digest(), s.rulesIndex, s.alarmDigests()
 	complain := func(err error) { pl.problems = append(pl.problems, err.Error()) }
 
 	for _, channel := range slices.Sorted(maps.Keys(s.pointDefinitions)) {
@@ -403,9 +405,17 @@ func (s *stored) digest() uint64 {
 
 // Reconcile compares the definitions on the store with those that batches are
 // resolved with, and makes every engine resolve anew when another program
-// changed them without changing mapping:version. The engine calls it every few
-// seconds. It returns what is malformed and therefore left out.
+// changed them without changing mapping:version. Alarm rules that changed are
+// judged by the stored values with the next AlarmTick. The engine calls it every
+// few seconds. It returns what is malformed and therefore left out.
 func (p *Plane) Reconcile(ctx context.Context) (problems []string, err error) {
+	if problems, err = p.reconcile(ctx); err != nil {
+		return problems, err
+	}
+	return problems, p.judgeChanged(ctx)
+}
+
+func (p *Plane) reconcile(ctx context.Context) (problems []string, err error) {
 	if generation, err := p.client.Get(ctx, p.keys.generation()).Result(); err != nil && !isNil(err) {
 		return nil, storeError("reading the site's generation", err)
 	} else if known := *p.generation.Load(); generation != known {

@@ -65,6 +65,7 @@ type Plane struct {
 	plan       atomic.Pointer[plan]
 	planning   turn
 	behind     behind
+	judging    judging
 	batches    atomic.Int64 // batch numbers, which grow whoever writes
 	claims     claims
 	cache      cache

@@ -7,13 +7,13 @@ import (
 )
 
 // alarmLast is the last value of a point, whatever its quality.
-func (r *run) alarmLast(model, point string) string {
+func (r *run) alarmLast(model, point string) (string, bool) {
 	for _, kind := range kinds {
 		if v, ok := r.text("HGET", r.key("modsrv:", model, ":", kind), point); ok {
-			return v
+			return v, true
 		}
 	}
-	return "0.000000"
+	return "", false
 }
 
 // alarmOpen does first what may fail.
@@ -53,7 +53,7 @@ func (r *run) alarmAgain(now string, a *alarm) {
 	}
 	r.call("HSET", r.key("alarm:", a.id), "status", alarmActive, "value", a.valueOr(a.record.value),
 		"message", a.record.message, "count", whole(n+1))
-	r.call("HDEL", r.key("alarm:", a.id), "cleared_at")
+	r.call("HDEL", r.key("alarm:", a.id), "cleared_at", "acknowledged_at", "acknowledged_by") // of before
 }
 
 func (r *run) alarmNew(now string, a *alarm) {
@@ -133,6 +133,7 @@ func (r *run) alarmResume(now string, a *alarm, flag *bool, transition, by, comm
 	r.alarmMark(a)
 	if told {
 		r.call("HSET", r.key("alarm:", a.id), "status", alarmActive)
+		r.call("HDEL", r.key("alarm:", a.id), "acknowledged_at", "acknowledged_by")
 		r.alarmNotify(now, transition, a, by, false)
 	}
 }
@@ -144,12 +145,22 @@ func (r *run) alarmUnshelveLate(now string, a *alarm) {
 	}
 }
 
+// enabling is the value of the point that says whether a rule counts: the last
+// usable one.
+func (r *run) enabling(e *alarmEnable) (float64, bool) {
+	if v, ok, _, _ := r.pointValue(e.model, e.point); ok {
+		return v, true
+	}
+	text, _ := r.alarmLast(e.model, e.point)
+	return number(text)
+}
+
 // alarmEnabled finds out whether the rule counts at all. While nobody knows, as before.
 func (r *run) alarmEnabled(now string, a *alarm) {
 	design := a.design
 	if e := a.r.enable; e == nil {
 		design = false
-	} else if v, ok, _, _ := r.pointValue(e.model, e.point); ok {
+	} else if v, ok := r.enabling(e); ok {
 		met, _ := compare(v, e.operator, e.threshold)
 		design = !met
 	}
@@ -250,8 +261,8 @@ func (r *run) alarmSettle(now string, a *alarm, met, known bool) {
 		a.edges = nil // of what the rule was before
 	}
 	since, ok := tonumber(a.since)
-	if !ok {
-		since = t
+	if !ok || since > t { // the clock was set back: no delay waits for that
+		since, a.since = t, now
 	}
 	if want && !a.inAlarm() && !a.design {
 		if t >= since+rule.onDelay {
@@ -306,7 +317,11 @@ func (r *run) alarmDecide(now string, a *alarm, x alarmInput) {
 	met, known, usable, quality := r.alarmCondition(now, a, x)
 	a.value, a.hasValue, a.device = x.value, x.usable, x.device
 	if usable && !a.hasValue {
-		a.value, a.hasValue = r.alarmLast(a.model, a.point), true
+		last, ok := r.alarmLast(a.model, a.point)
+		if !ok {
+			last = "0.000000"
+		}
+		a.value, a.hasValue = last, true
 	}
 	r.alarmShow(a, quality)
 	if !usable {
@@ -332,7 +347,7 @@ func (r *run) alarmJudge(now, model, point, rule string, x alarmInput, text stri
 		a.timed = ""
 	}
 	definition, given := r.text("HGET", r.key("alarm:rules:", model, ":", point), rule)
-	a.r = readAlarmRule(definition, given, model)
+	a.r = readAlarmRule(definition, given, model, point, rule)
 	if x.isStored {
 		x = r.alarmInput(model, point)
 	}
@@ -372,7 +387,7 @@ func (r *run) alarmCheck(now, model, point string, x alarmInput, report *[]strin
 	slices.SortFunc(rules, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
 	for _, rule := range rules {
 		id := rule[0]
-		definition := readAlarmRule(rule[1], true, model)
+		definition := readAlarmRule(rule[1], true, model, point, id)
 		if definition == nil {
 			*report = append(*report, "alarm rule "+id+" of "+model+":"+point+" is malformed and was skipped")
 			continue

@@ -29,7 +29,7 @@ func (r *run) targetOf(target string) (a *alarm, closed, lost bool) {
 	if id == "" && !known && !given {
 		return nil, false, false
 	}
-	a.r = readAlarmRule(definition, given, model)
+	a.r = readAlarmRule(definition, given, model, point, rule)
 	switch {
 	case id != "" && a.id != id:
 		if closed = status == alarmClosed; !closed { // the state was lost: the record alone is left
@@ -209,6 +209,11 @@ func (d *desk) shelve() []string {
 		return []string{"INVALID", "shelving needs an end within 30 days"}
 	case d.a.out:
 		return []string{"STATE", statusOut}
+	}
+	if d.a.shelved && d.a.till == rounded(till) { // perhaps a call whose answer was lost
+		if e := decode(d.text("HGET", d.key("alarm:shelved"), d.a.name)); e != nil && field(e, "by") == d.by && field(e, "reason") == d.comment {
+			return []string{"SAME", d.a.status}
+		}
 	}
 	d.a.shelved, d.a.till = true, rounded(till)
 	d.a.sooner(till)

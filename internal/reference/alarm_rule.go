@@ -7,22 +7,25 @@ import (
 )
 
 const (
-	alarmLongest  = 2592000000 // ms of a delay or window: 30 days
-	rateWindow    = 1000       // ms, where a rule of operator rate has none
-	offlineDelay  = 10000      // ms, where a rule of operator offline has none
-	highestBit    = 52
-	mostCount     = 50
-	opIn, opOut   = "in_range", "out_of_range"
-	opSet, opNot  = "bit_set", "bit_clear"
-	opDeviation   = "deviation"
-	opRate        = "rate"
-	opChange      = "change"
-	opStale       = "stale"
-	opBad         = "bad_quality"
-	opOffline     = "offline"
-	offline       = "offline" // the quality, and the state of a channel
-	modelChannel  = "channel"
-	severityUnset = "medium"
+	alarmLongest   = 2592000000 // ms of a delay or window: 30 days
+	rateWindow     = 1000       // ms, where a rule of operator rate has none
+	offlineDelay   = 10000      // ms, where a rule of operator offline has none
+	highestBit     = 52
+	longestID      = 64
+	longestMessage = 500 // bytes
+	mostCount      = 50
+	opIn, opOut    = "in_range", "out_of_range"
+	opSet, opNot   = "bit_set", "bit_clear"
+	opDeviation    = "deviation"
+	opRate         = "rate"
+	opChange       = "change"
+	opStale        = "stale"
+	opBad          = "bad_quality"
+	opOffline      = "offline"
+	offline        = "offline" // the quality, and the state of a channel
+	modelChannel   = "channel"
+	modelRule      = "rule"
+	severityUnset  = "medium"
 )
 
 func isRange(op string) bool      { return op == opIn || op == opOut }
@@ -62,7 +65,8 @@ func ruleNumber(d any, name string, missing float64) (float64, bool) {
 	if v == nil {
 		return missing, true
 	}
-	return numberOf(v)
+	n, ok := numberOf(v)
+	return mustNumber(stored(n)), ok
 }
 
 func ruleWhole(d any, name string, missing, most float64) (float64, bool) {
@@ -72,14 +76,12 @@ func ruleWhole(d any, name string, missing, most float64) (float64, bool) {
 
 // rulePoint reads "model:point", or a point of the same model.
 func rulePoint(v any, model string) (owner, point string, ok bool) {
-	text, isText := v.(string)
-	if !isText || text == "" || strings.Contains(text, "|") {
-		return "", "", false
+	text, _ := v.(string)
+	owner, point, ok = pair(text)
+	if !ok {
+		owner, point = model, text
 	}
-	if !strings.Contains(text, ":") {
-		return model, text, true
-	}
-	return pair(text)
+	return owner, point, hasPoints(owner) && validID(point)
 }
 
 // ruleEnable reads the condition under which a rule counts: nil for always.
@@ -92,18 +94,31 @@ func ruleEnable(d any, model string) (e *alarmEnable, ok bool) {
 	if owner == nil || owner == "" {
 		owner = model
 	}
-	name, isText := owner.(string)
+	name, _ := owner.(string)
 	point, _ := field(v, "point_name").(string)
 	threshold, given := numberOf(field(v, "threshold"))
 	operator, _ := field(v, "operator").(string)
-	if !table(v) || !isText || point == "" || !given || !isComparison(operator) {
+	if !table(v) || !hasPoints(name) || !validID(point) || !given || !isComparison(operator) {
 		return nil, false
 	}
 	return &alarmEnable{name, point, operator, threshold}, true
 }
 
+func validID(s string) bool {
+	return s != "" && len(s) <= longestID && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-") == ""
+}
+
+func hasPoints(id string) bool { return validID(id) && id != modelChannel && id != modelRule }
+
+func isSeverity(s string) bool {
+	return s == "low" || s == severityUnset || s == "high" || s == "critical"
+}
+
 // readAlarmRule reads a stored rule, nil where it is malformed.
-func readAlarmRule(text string, given bool, model string) *alarmRule {
+func readAlarmRule(text string, given bool, model, point, rule string) *alarmRule {
+	if model == modelRule || !validID(model) || !validID(point) || !validID(rule) {
+		return nil
+	}
 	d := decode(text, given)
 	op, _ := field(d, "operator").(string)
 	if !isComparison(op) && !isSpecial(op) {
@@ -138,19 +153,37 @@ func readAlarmRule(text string, given bool, model string) *alarmRule {
 	if _, isBool := latch.(bool); latch != nil && !isBool {
 		return nil
 	}
-	if !r.possible(d, model) || !r.timed() {
+	disabled := field(d, "disabled")
+	if _, isBool := disabled.(bool); disabled != nil && !isBool {
 		return nil
 	}
-	r.severity, _ = field(d, "severity").(string)
-	if r.severity == "" {
-		r.severity = severityUnset
+	if !r.possible(d, model, point) || !r.timed() || !r.words(d) {
+		return nil
 	}
-	r.message, _ = field(d, "message").(string)
 	return r
 }
 
+// words reads what is for people.
+func (r *alarmRule) words(d any) bool {
+	r.severity, r.message = severityUnset, ""
+	severity, message := field(d, "severity"), field(d, "message")
+	if severity != nil && severity != "" {
+		text, _ := severity.(string)
+		if r.severity = text; !isSeverity(text) {
+			return false
+		}
+	}
+	if message != nil {
+		text, ok := message.(string)
+		if r.message = text; !ok || len(text) > longestMessage {
+			return false
+		}
+	}
+	return true
+}
+
 // possible reports whether the condition is one that there can be.
-func (r *alarmRule) possible(d any, model string) bool {
+func (r *alarmRule) possible(d any, model, point string) bool {
 	t, h := r.threshold, r.hysteresis
 	if h < 0 || (r.op == opOffline) != (model == modelChannel) {
 		return false
@@ -172,7 +205,7 @@ func (r *alarmRule) possible(d any, model string) bool {
 	if r.op == opDeviation {
 		var ok bool
 		r.referenceModel, r.reference, ok = rulePoint(reference, model)
-		return ok
+		return ok && (r.referenceModel != model || r.reference != point)
 	}
 	return reference == nil || reference == ""
 }
@@ -290,6 +323,9 @@ func (r *run) alarmInput(model, point string) alarmInput {
 		return sampled(stored(v), v)
 	}
 	if !marked {
+		if _, ok := r.text("HGET", r.key("modsrv:", model, ":text"), point); ok {
+			return alarmInput{} // usable, and nothing to compare
+		}
 		quality = "bad"
 	}
 	return alarmInput{quality: quality, unknown: !marked}
@@ -306,7 +342,7 @@ func (r *run) alarmGrouped(model, point string) bool {
 	}
 	for _, text := range r.list("HVALS", r.key("alarm:rules:channel:", channel)) {
 		s, _ := text.(string)
-		if rule := readAlarmRule(s, true, modelChannel); rule != nil && !rule.disabled {
+		if rule := readAlarmRule(s, true, modelChannel, channel, "any"); rule != nil && !rule.disabled {
 			return true
 		}
 	}

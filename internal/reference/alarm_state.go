@@ -1,6 +1,7 @@
 package reference
 
 import (
+	"slices"
 	"strings"
 )
 
@@ -93,12 +94,13 @@ func (a *alarm) sooner(due float64) {
 	}
 }
 
-// trim drops times that are not within the last so many ms.
+// trim drops times that are not within the last so many ms. Those ahead are of a
+// clock that was set back since.
 func trim(times []string, now, within float64) []string {
-	for len(times) > 0 && now-mustNumber(times[0]) >= within {
-		times = times[1:]
-	}
-	return times
+	return slices.DeleteFunc(times, func(at string) bool {
+		t, ok := tonumber(at)
+		return !ok || t > now || now-t >= within
+	})
 }
 
 func (a *alarm) entry() string {

@@ -23,7 +23,7 @@
 --   Ends that.
 -- @reply the code and the alarm's status ("normal" without an open record); NOTFOUND and the alarm
 -- @code OK        done
--- @code SAME      nothing changed: it is closed, acknowledged, or not suppressed so
+-- @code SAME      nothing changed: it is closed, acknowledged, not suppressed so, or shelved just so
 -- @code NOTFOUND  there is no such alarm, nor such a rule
 -- @code STATE     not in this state: reset of what is not latched, shelving of what is out of service. Then the status
 -- @code INVALID   a reason or a time is missing, or there is no such operation; nothing was changed. Then what is wrong
@@ -47,7 +47,7 @@ local function target_of(target)
   local a = alarm_at(model, point, rule, text)
   local definition = redis.call('HGET', P .. 'alarm:rules:' .. model .. ':' .. point, rule)
   if not id and not text and not definition then return nil end
-  a.r = alarm_rule(definition, model)
+  a.r = alarm_rule(definition, model, point, rule)
   if id and a.id ~= id then
     a.closed = status == 'closed'
     if not a.closed then -- the state was lost: the record alone is left
@@ -138,6 +138,10 @@ if op == 'shelve' then
   if comment == '' then return { 'INVALID', 'shelving needs a reason' } end
   if not till or till <= tonumber(now) or till > tonumber(now) + 2592000000 then return { 'INVALID', 'shelving needs an end within 30 days' } end
   if a.out then return { 'STATE', 'out_of_service' } end
+  if a.shelved and a.till == ms(till) then -- perhaps a call whose answer was lost
+    local d = decode(redis.call('HGET', P .. 'alarm:shelved', a.name))
+    if d and field(d, 'by') == by and field(d, 'reason') == comment then return { 'SAME', a.status } end
+  end
   a.shelved, a.till = true, ms(till)
   alarm_sooner(a, till)
   return suppress('shelved', a.till)

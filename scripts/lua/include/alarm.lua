@@ -9,13 +9,13 @@
 -- @keys rw alarm:counter  makes the ids
 -- @keys p  alarm:new      the id of an alarm that was raised
 
--- The last value of a point, whatever its quality.
+-- The last value of a point, whatever its quality; nil where there is none.
 local function alarm_last(model, point)
   for _, kind in ipairs(KINDS) do
     local v = redis.call('HGET', P .. 'modsrv:' .. model .. ':' .. kind, point)
     if v then return v end
   end
-  return '0.000000'
+  return nil
 end
 
 -- First what may fail: no alarm is open of which the journal does not know.
@@ -33,7 +33,7 @@ local function alarm_raise(now, a)
     alarm_to(now, 'reraised', a, 'active')
     redis.call('HSET', P .. 'alarm:' .. id, 'status', 'active', 'value', a.value or a.record.value, 'message', a.record.message,
       'count', string.format('%d', (number(a.record.count) or 1) + 1))
-    redis.call('HDEL', P .. 'alarm:' .. id, 'cleared_at')
+    redis.call('HDEL', P .. 'alarm:' .. id, 'cleared_at', 'acknowledged_at', 'acknowledged_by') -- of before
   else
     a.id = string.format('%d', redis.call('INCR', P .. 'alarm:counter'))
     a.record = { severity = r.severity, value = a.value or '0.000000', threshold = stored(r.threshold), message = r.message, count = '1' }
@@ -56,8 +56,7 @@ local function alarm_raise(now, a)
     redis.call('PUBLISH', P .. 'alarm:new', a.id)
   end
   if alarm_suppression(a) == '' then alarm_notify(now, a.moves[#a.moves], a, '', not again) end
-  local t = tonumber(now)
-  while a.raises[1] and t - tonumber(a.raises[1]) >= CHATTER_TIME do table.remove(a.raises, 1) end
+  forget_times(a.raises, tonumber(now), CHATTER_TIME)
   a.raises[#a.raises + 1] = now
   if not a.chatter and #a.raises >= CHATTER_COUNT then
     a.chatter = true
@@ -105,6 +104,7 @@ local function alarm_resume(now, a, flag, transition, by, comment)
   alarm_mark(a)
   if told then
     redis.call('HSET', P .. 'alarm:' .. a.id, 'status', 'active')
+    redis.call('HDEL', P .. 'alarm:' .. a.id, 'acknowledged_at', 'acknowledged_by')
     alarm_notify(now, transition, a, by)
   end
 end
@@ -115,14 +115,16 @@ local function alarm_unshelve_late(now, a)
   alarm_resume(now, a, 'shelved', 'unshelved', 'system', 'the time of shelving is over')
 end
 
--- Whether the rule counts at all. While nobody knows, as before.
+-- Whether the rule counts at all. While the other point is not usable, its last
+-- usable value, which is the one that is stored, decides; where it never had one,
+-- as before.
 local function alarm_enabled(now, a)
   local e = a.r.enable
   local design = a.design
   if not e then
     design = false
   else
-    local v = point_value(e.model, e.point)
+    local v = point_value(e.model, e.point) or number(alarm_last(e.model, e.point))
     if v then design = not compare(v, e.operator, e.threshold) end
   end
   if design == a.design then return end
@@ -193,13 +195,14 @@ local function alarm_settle(now, a, met)
   end
   local want = a.met
   if r.count > 1 then
-    while a.edges[1] and t - tonumber(a.edges[1]) >= r.window do table.remove(a.edges, 1) end
+    forget_times(a.edges, t, r.window)
     want = #a.edges >= r.count
     if a.edges[1] then alarm_sooner(a, tonumber(a.edges[1]) + r.window) end
   elseif #a.edges > 0 then
     a.edges = {} -- of what the rule was before
   end
-  local since = tonumber(a.since) or t
+  local since = tonumber(a.since)
+  if not since or since > t then since, a.since = t, now end -- the clock was set back: no delay waits for that
   if want and not alarm_in(a) and not a.design then
     if t >= since + r.on_delay then alarm_raise(now, a) else alarm_sooner(a, since + r.on_delay) end
   elseif not want and alarm_in(a) then
@@ -223,7 +226,7 @@ local function alarm_decide(now, a, x)
   a.due = ''
   alarm_unshelve_late(now, a)
   if a.shelved then alarm_sooner(a, tonumber(a.till)) end
-  while a.id == '' and a.raises[1] and tonumber(now) - tonumber(a.raises[1]) >= CHATTER_TIME do table.remove(a.raises, 1) end
+  if a.id == '' then forget_times(a.raises, tonumber(now), CHATTER_TIME) end
   if not a.r or a.r.disabled then -- what is open stays until a person ends it
     a.edges, a.memory = {}, ''
     if a.id == '' then a.met = false end
@@ -232,7 +235,7 @@ local function alarm_decide(now, a, x)
   if a.id ~= '' then alarm_load(a) end
   local met, usable, quality = alarm_condition(now, a, x)
   a.value, a.device = x.value, x.device
-  if usable and not a.value then a.value = alarm_last(a.model, a.point) end
+  if usable and not a.value then a.value = alarm_last(a.model, a.point) or '0.000000' end
   alarm_show(a, quality)
   if not usable then return end
   if met or a.met or a.id ~= '' then alarm_enabled(now, a) end
@@ -249,7 +252,7 @@ end
 local function alarm_judge(now, model, point, rule, x, text, fired)
   local a = alarm_at(model, point, rule, text)
   if fired then a.timed = '' end
-  a.r = alarm_rule(redis.call('HGET', P .. 'alarm:rules:' .. model .. ':' .. point, rule), model)
+  a.r = alarm_rule(redis.call('HGET', P .. 'alarm:rules:' .. model .. ':' .. point, rule), model, point, rule)
   local ok, err = pcall(alarm_decide, now, a, x or alarm_input(model, point))
   if not ok then alarm_sooner(a, tonumber(now) + 1000) end -- then it is tried again
   alarm_save(a)
@@ -281,7 +284,7 @@ local function alarm_check(now, model, point, x, report)
   end
   table.sort(ids) -- a hash has no order, and the ids of the alarms follow from it
   for _, id in ipairs(ids) do
-    local r = alarm_rule(texts[id], model)
+    local r = alarm_rule(texts[id], model, point, id)
     if not r then
       report[#report + 1] = 'alarm rule ' .. id .. ' of ' .. model .. ':' .. point .. ' is malformed and was skipped'
     elseif not r.disabled then

@@ -5,6 +5,7 @@
 -- @keys r  alarm:rules:<model>:<point>     the rules of a point
 -- @keys r  alarm:rules:channel:<channel>   (bad_quality, stale) whether the channel has an alarm of its own
 -- @keys r  comsrv:<channel>:<status|owner>  (offline) whether the channel is online, and whose it is
+-- @keys r  modsrv:<model>:text              whether a point without a number has a text
 -- @keys r  model:<model>                   (bad_quality, stale) the channel of a point
 local LONGEST = 2592000000 -- ms of a delay or window: 30 days
 local NO_THRESHOLD = { change = true, stale = true, bad_quality = true, offline = true }
@@ -13,12 +14,22 @@ local BIT = { bit_set = true, bit_clear = true }
 local SPECIAL = { in_range = true, out_of_range = true, deviation = true, rate = true, change = true,
   bit_set = true, bit_clear = true, stale = true, bad_quality = true, offline = true }
 local ABOUT_QUALITY = { stale = true, bad_quality = true }
+local SEVERITIES = { low = true, medium = true, high = true, critical = true }
+local LONGEST_MESSAGE = 500 -- bytes
+
+local function valid_id(s)
+  return type(s) == 'string' and #s <= 64 and string.match(s, '^[A-Za-z0-9_.-]+$') ~= nil
+end
+
+-- Whether an id may be that of a model, which has points.
+local function has_points(id) return valid_id(id) and id ~= 'channel' and id ~= 'rule' end
 
 -- A number of a rule: the default where there is none, nil where it cannot be read.
 local function rule_number(d, name, default)
   local v = field(d, name)
   if v == nil then return default end
-  return number(v)
+  v = number(v)
+  return v and tonumber(stored(v))
 end
 
 local function rule_whole(d, name, default, most)
@@ -30,10 +41,10 @@ end
 -- "model:point", or a point of the same model.
 local function rule_point(text, model)
   if type(text) ~= 'string' then return nil end
-  local owner, name = string.match(text, '^([^:|]+):([^:|]+)$')
-  if owner then return { model = owner, point = name } end
-  if string.match(text, '^[^:|]+$') then return { model = model, point = text } end
-  return nil
+  local owner, name = string.match(text, '^([^:]+):([^:]+)$')
+  if not owner then owner, name = model, text end
+  if not has_points(owner) or not valid_id(name) then return nil end
+  return { model = owner, point = name }
 end
 
 -- The condition under which a rule counts: nil for always, false where it cannot
@@ -45,15 +56,15 @@ local function rule_enable(d, model)
   local owner, point, operator = field(e, 'model_id'), field(e, 'point_name'), field(e, 'operator')
   local threshold = number(field(e, 'threshold'))
   if owner == nil or owner == '' then owner = model end
-  if type(owner) ~= 'string' or type(point) ~= 'string' or point == '' or not threshold or compare(0, operator, 0) == nil then return false end
+  if not has_points(owner) or not valid_id(point) or not threshold or compare(0, operator, 0) == nil then return false end
   return { model = owner, point = point, operator = operator, threshold = threshold }
 end
 
 -- A stored rule as a table, or nil where it is malformed. The bounds are those of
--- model.AlarmRule.
-local function alarm_rule(text, model)
+-- model.AlarmRule: what one takes for a rule, so does the other.
+local function alarm_rule(text, model, point, rule)
   local d = decode(text)
-  if not d then return nil end
+  if not d or model == 'rule' or not valid_id(model) or not valid_id(point) or not valid_id(rule) then return nil end
   local op = field(d, 'operator')
   if type(op) ~= 'string' or (compare(0, op, 0) == nil and not SPECIAL[op]) then return nil end
   local r = { op = op, model = model, disabled = field(d, 'disabled') == true, latch = field(d, 'latch') == true,
@@ -63,7 +74,8 @@ local function alarm_rule(text, model)
     count = rule_whole(d, 'count', 0, 50), enable = rule_enable(d, model) }
   local t, high, h = r.threshold, r.high, r.hysteresis
   if not t or not high or not h or not r.on_delay or not r.off_delay or not r.window or not r.count or r.enable == false then return nil end
-  local latch = field(d, 'latch')
+  local latch, disabled = field(d, 'latch'), field(d, 'disabled')
+  if disabled ~= nil and type(disabled) ~= 'boolean' then return nil end
   if h < 0 or (latch ~= nil and type(latch) ~= 'boolean') or (op == 'offline') ~= (model == 'channel') then return nil end
   if RANGE[op] then
     if high < t or (op == 'out_of_range' and 2 * h > high - t) then return nil end -- no high is 0
@@ -76,7 +88,7 @@ local function alarm_rule(text, model)
   local reference = field(d, 'reference')
   if op == 'deviation' then
     r.reference = rule_point(reference, model)
-    if not r.reference then return nil end
+    if not r.reference or (r.reference.model == model and r.reference.point == point) then return nil end
   elseif reference ~= nil and reference ~= '' then
     return nil
   end
@@ -89,8 +101,10 @@ local function alarm_rule(text, model)
   end
   if op == 'change' and r.on_delay > 0 then return nil end
   r.severity, r.message = field(d, 'severity'), field(d, 'message')
-  if type(r.severity) ~= 'string' or r.severity == '' then r.severity = 'medium' end
-  if type(r.message) ~= 'string' then r.message = '' end
+  if r.severity == nil or r.severity == '' then r.severity = 'medium' end
+  if r.message == nil then r.message = '' end
+  if type(r.severity) ~= 'string' or not SEVERITIES[r.severity] then return nil end
+  if type(r.message) ~= 'string' or #r.message > LONGEST_MESSAGE then return nil end
   return r
 end
 
@@ -151,6 +165,9 @@ local function alarm_input(model, point)
   end
   local v, quality = point_value(model, point)
   if v then return { value = stored(v), number = v } end
+  if quality == nil and redis.call('HGET', P .. 'modsrv:' .. model .. ':text', point) then
+    return { quality = '' } -- usable, and nothing to compare
+  end
   return { quality = quality or 'bad', unknown = quality == nil }
 end
 
@@ -161,7 +178,7 @@ local function alarm_grouped(model, point)
   local channel = bound and string.match(bound, '^%a+:([^:]+):[^:]+$')
   if not channel then return false end
   for _, text in ipairs(redis.call('HVALS', P .. 'alarm:rules:channel:' .. channel)) do
-    local r = alarm_rule(text, 'channel')
+    local r = alarm_rule(text, 'channel', channel, 'any')
     if r and not r.disabled then return true end
   end
   return false

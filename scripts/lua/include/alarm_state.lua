@@ -36,6 +36,15 @@ local function times_of(text)
   return list
 end
 
+-- Forgets the times that are not within the last so many ms. Those ahead are of a
+-- clock that was set back since.
+local function forget_times(list, t, within)
+  for i = #list, 1, -1 do
+    local at = tonumber(list[i])
+    if not at or at > t or t - at >= within then table.remove(list, i) end
+  end
+end
+
 -- The state of a rule, of its text in alarm:state, false for none. One that
 -- nobody can read is as if there were none.
 local function alarm_at(model, point, rule, text)
