@@ -281,7 +281,7 @@ func (g *generator) alarmJSON(operator ...string) string {
 		fields = append(fields, "hysteresis", pick[any](g.dice, 1, 0.1, 5, 0, g.jsonNumber()))
 	}
 	duration := func() any {
-		return pick[any](g.dice, 100, 500, 1000, "300", 5000, 60000, 0, 2592000000, 2592000001, -1, 0.5, "x")
+		return pick[any](g.dice, 100, 500, 1000, "300", 5000, 60000, 0, int64(2592000000), int64(2592000001), -1, 0.5, "x")
 	}
 	if op != "rate" && g.chance(15) {
 		fields = append(fields, "count", pick[any](g.dice, 2, 3, 2, 5, 1, 0, 50, 51, 2.5, "x"), "window_ms", pick[any](g.dice, 1000, 5000, 60000, 500, duration()))
@@ -601,7 +601,7 @@ func (g *generator) desk() step {
 	case 4, 5:
 		return head("reset", target, g.text(), g.text())
 	case 6, 7, 8:
-		until := strconv.FormatInt(g.now+int64(pick(g.dice, 500, 1000, 5000, 60000, 60000, 0, -5, 2592000000, 2592001000)), 10)
+		until := strconv.FormatInt(g.now+pick[int64](g.dice, 500, 1000, 5000, 60000, 60000, 0, -5, 2592000000, 2592001000), 10)
 		return head("shelve", target, g.text(), g.text(), pick(g.dice, until, until, until, until, until, until, "x", "", until+".5"))
 	case 9:
 		return head("unshelve", target, g.text(), g.text())
