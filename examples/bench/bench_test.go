@@ -31,8 +31,8 @@ func TestMain(m *testing.M) {
 }
 
 // TestRun runs everything for a moment: every way works, and every figure is there.
+// Nothing runs beside it, for it counts the allocations of the process.
 func TestRun(t *testing.T) {
-	t.Parallel()
 	storetest.Redis(t) // skips without the binary, fails in CI
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
