@@ -327,15 +327,15 @@ func TestAlarmModel(t *testing.T) {
 		few, ci, raced, all int
 		open                func(t *testing.T) redis.UniversalClient
 	}{
-		{"redis", 10_000, 100_000, 4_000, 1_000_000, func(t *testing.T) redis.UniversalClient { return storetest.Client(t, storetest.Own(t).URL) }},
-		{"embedded", 1_000, 20_000, 800, 200_000, func(t *testing.T) redis.UniversalClient { return storetest.Embedded(t) }},
+		{"redis", 10_000, 100_000, 2_000, 1_000_000, func(t *testing.T) redis.UniversalClient { return storetest.Client(t, storetest.Own(t).URL) }},
+		{"embedded", 1_000, 20_000, 400, 200_000, func(t *testing.T) redis.UniversalClient { return storetest.Embedded(t) }},
 	} {
 		t.Run(store.name, func(t *testing.T) {
 			steps := store.few
 			switch {
 			case os.Getenv("VOLTAGE_LONG") == "1":
 				steps = store.all
-			case raced: // it has one goroutine
+			case storetest.Raced: // it has one goroutine
 				steps = store.raced
 			case os.Getenv("VOLTAGE_CI") == "1":
 				steps = store.ci

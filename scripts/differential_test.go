@@ -543,7 +543,7 @@ func TestDifferential(t *testing.T) {
 	t.Parallel()
 	c := newContest(t)
 	length := 4 * time.Second
-	if os.Getenv("VOLTAGE_CI") == "1" && !raced { // it has one goroutine
+	if os.Getenv("VOLTAGE_CI") == "1" && !storetest.Raced { // it has one goroutine
 		length = time.Minute
 	}
 	if os.Getenv("VOLTAGE_LONG") == "1" {

@@ -58,6 +58,9 @@ func TestRollbackEndsTheTrial(t *testing.T) {
 
 // The source of a version on trial outlives the history.
 func TestHistoryKeepsTheSourceOfATrial(t *testing.T) {
+	if storetest.Raced {
+		t.Skip("a dozen self-tests on the embedded store, by one goroutine, take minutes under the race detector")
+	}
 	t.Parallel()
 	s, ctx := newSite(t, storetest.Embedded(t)), t.Context()
 	first := variant(t, "data_sync", "1.9.0", "", "")

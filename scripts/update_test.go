@@ -331,7 +331,7 @@ func testUpdatesUnderLoad(t *testing.T, client redis.UniversalClient) {
 		written <- n
 	}()
 	updates := 5
-	if raced { // each has the self-test, which costs a second there
+	if storetest.Raced { // each has the self-test, which costs a second there
 		updates = 2
 	}
 	for range updates {

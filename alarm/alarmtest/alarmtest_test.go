@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -30,6 +31,9 @@ func TestFiles(t *testing.T) {
 	t.Parallel()
 	seen := &coverage{seen: map[string]bool{}}
 	t.Run("embedded", func(t *testing.T) {
+		if _, err := exec.LookPath("redis-server"); storetest.Raced && err == nil {
+			t.Skip("Lua in this process is slow under the race detector, and redis-server is here")
+		}
 		for _, topic := range topics {
 			t.Run(topic, func(t *testing.T) {
 				t.Parallel()

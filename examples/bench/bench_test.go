@@ -33,6 +33,9 @@ func TestMain(m *testing.M) {
 // TestRun runs everything for a moment: every way works, and every figure is there.
 // Nothing runs beside it, for it counts the allocations of the process.
 func TestRun(t *testing.T) {
+	if storetest.Raced {
+		t.Skip("what is measured here says nothing under the race detector; what is used here has tests of its own")
+	}
 	storetest.Redis(t) // skips without the binary, fails in CI
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
@@ -90,6 +93,9 @@ func TestRun(t *testing.T) {
 
 // TestAlarms runs the part of the alarms on a small site.
 func TestAlarms(t *testing.T) {
+	if storetest.Raced {
+		t.Skip("what is measured here says nothing under the race detector; what is used here has tests of its own")
+	}
 	t.Parallel()
 	storetest.Redis(t) // skips without the binary, fails in CI
 	var out bytes.Buffer

@@ -40,9 +40,15 @@ func Valkey(t testing.TB) (url string) {
 }
 
 // Each runs f as a subtest on the embedded store, on redis-server and, where it
-// is installed, on valkey-server. The client is closed after the subtest.
+// is installed, on valkey-server. The client is closed after the subtest. Under
+// the race detector, redis-server is enough: the embedded store, which runs Lua in
+// this process, is several times slower then, and what talks to it is the same.
 func Each(t *testing.T, f func(t *testing.T, client redis.UniversalClient)) {
 	t.Helper()
+	if _, ok := redisproc.Find("redis-server"); Raced && ok {
+		t.Run("redis", func(t *testing.T) { f(t, Client(t, Redis(t))) })
+		return
+	}
 	t.Run("embedded", func(t *testing.T) { f(t, Embedded(t)) })
 	t.Run("redis", func(t *testing.T) { f(t, Client(t, Redis(t))) })
 	if _, ok := redisproc.Find("valkey-server"); ok {
