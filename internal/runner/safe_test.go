@@ -296,7 +296,7 @@ func TestPolicyThatChanges(t *testing.T) {
 		require.NoError(t, s.plane.PutModel(t.Context(), model.Instance{ID: "pcs1", Controls: map[string]string{"set": "c1:9"}, Policies: p}))
 		r.Redefined()
 	}
-	put(map[string]model.ControlPolicy{"set": {Safe: new(-5.0), Hold: 5 * time.Minute}})
+	put(map[string]model.ControlPolicy{"set": {Safe: new(-5.0), Hold: 45 * time.Minute}})
 	turn(t, clock, time.Minute, "written", func() bool { return d.writes.Load() == 2 })
 	require.Equal(t, []float64{50, -5}, d.written())
 	require.Equal(t, "verified", s.final(s.submit(r, 60, 50*time.Minute)))
