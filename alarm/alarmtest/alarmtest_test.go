@@ -52,6 +52,9 @@ func TestFiles(t *testing.T) {
 			}
 		})
 	}
+	if len(seen.seen) == 0 {
+		t.Skip("no store was asked: neither is redis-server here nor was the embedded one wanted")
+	}
 	seen.check(t)
 }
 

@@ -236,6 +236,8 @@ func TestSafeValueWhenTheStoreIsLost(t *testing.T) {
 			id := s.submit(nil, 60, 50*time.Minute) // that the runner cannot see
 			r.Wake()
 			eventually(t, "the lane waits for the store", func() bool { return net.waits("xread") || net.waits("claim") })
+			// A request that was under way has brought the command already: then its time is over with the clock's.
+			brought := net.waits("claim")
 			clock.Advance(599 * time.Hour)
 			require.Equal(t, int64(2), d.writes.Load())
 			clock.Advance(time.Hour)
@@ -250,12 +252,18 @@ func TestSafeValueWhenTheStoreIsLost(t *testing.T) {
 			release()
 			if back {
 				turn(t, clock, time.Second, "renewed", func() bool { return s.command(id).State.Final() })
-				require.Equal(t, "verified", s.final(id))
-				require.Equal(t, []float64{0, 50, 0, 60}, d.written())
 			} else {
 				turn(t, clock, time.Second, "owned again", func() bool { return s.command(id).State.Final() })
-				require.Equal(t, []float64{0, 50, 0, 0, 60}, d.written())
 			}
+			written := []float64{0, 50, 0}
+			if !back {
+				written = append(written, 0)
+			}
+			if state := s.final(id); state != "expired timeout" || !brought {
+				require.Equal(t, "verified", state)
+				written = append(written, 60)
+			}
+			require.Equal(t, written, d.written())
 			eventually(t, "journalled", func() bool { return len(s.failsafes()) == len(want) })
 			require.ElementsMatch(t, want, s.failsafes())
 		})
