@@ -43,34 +43,31 @@ func (n *note) read(w http.ResponseWriter, r *http.Request, what string, fields 
 // by its rule.
 type deed func(ctx context.Context, store AlarmStore, alarm string, n note) (model.Alarm, error)
 
+// commented is a deed that needs no more than who does it, and a comment.
+func commented(do func(s AlarmStore, ctx context.Context, alarm, by, comment string) (model.Alarm, error)) deed {
+	return func(ctx context.Context, s AlarmStore, alarm string, n note) (model.Alarm, error) {
+		return do(s, ctx, alarm, n.by, n.comment)
+	}
+}
+
 func (h *Handler) acknowledge(w http.ResponseWriter, r *http.Request) error {
-	return h.desk(w, r, func(ctx context.Context, s AlarmStore, alarm string, n note) (model.Alarm, error) {
-		return s.Acknowledge(ctx, alarm, n.by, n.comment)
-	})
+	return h.desk(w, r, commented(AlarmStore.Acknowledge))
 }
 
 func (h *Handler) closeAlarm(w http.ResponseWriter, r *http.Request) error {
-	return h.desk(w, r, func(ctx context.Context, s AlarmStore, alarm string, n note) (model.Alarm, error) {
-		return s.CloseAlarm(ctx, alarm, n.by, n.comment)
-	})
+	return h.desk(w, r, commented(AlarmStore.CloseAlarm))
 }
 
 func (h *Handler) resetAlarm(w http.ResponseWriter, r *http.Request) error {
-	return h.desk(w, r, func(ctx context.Context, s AlarmStore, alarm string, n note) (model.Alarm, error) {
-		return s.ResetAlarm(ctx, alarm, n.by, n.comment)
-	})
+	return h.desk(w, r, commented(AlarmStore.ResetAlarm))
 }
 
 func (h *Handler) unshelveAlarm(w http.ResponseWriter, r *http.Request) error {
-	return h.desk(w, r, func(ctx context.Context, s AlarmStore, alarm string, n note) (model.Alarm, error) {
-		return s.Unshelve(ctx, alarm, n.by, n.comment)
-	})
+	return h.desk(w, r, commented(AlarmStore.Unshelve))
 }
 
 func (h *Handler) inService(w http.ResponseWriter, r *http.Request) error {
-	return h.desk(w, r, func(ctx context.Context, s AlarmStore, alarm string, n note) (model.Alarm, error) {
-		return s.InService(ctx, alarm, n.by, n.comment)
-	})
+	return h.desk(w, r, commented(AlarmStore.InService))
 }
 
 // desk does what needs no reason.
